@@ -1,0 +1,12 @@
+//! The command line of gpulock: arguments in [`args`], one file for each command in
+//! [`commands`], everything printed through [`output`], exit codes in [`exit`].
+
+pub mod args;
+mod commands;
+mod exit;
+mod output;
+mod program;
+mod run;
+mod session;
+
+pub use program::main;

@@ -1,0 +1,213 @@
+//! The command and its lease, side by side until both are over.
+
+use std::path::Path;
+use std::time::Duration;
+
+use gpulock::core::{Gpu, ProcessGroup};
+use gpulock::process;
+use gpulock::{Health, Lease, LeaseState};
+use nix::sys::signal::{Signal as Number, raise};
+use rustix::process::Signal;
+use tokio::sync::watch;
+
+use crate::exit::{Code, Failure};
+use crate::output;
+use crate::session::Session;
+
+use super::child::{Child, News, not_started};
+use super::signals::Signals;
+use super::terminal::Terminal;
+
+/// Sees to it that the command ends before the lease does.
+#[derive(Debug)]
+pub(super) struct Supervisor {
+    lease: Lease,
+    state: watch::Receiver<LeaseState>,
+    signals: Signals,
+    terminal: Terminal,
+    /// SIGTERM to SIGKILL when there is time for it.
+    grace: Duration,
+    /// The same when the lease runs out: so much before its deadline the command is stopped.
+    last_grace: Duration,
+}
+
+/// How the command came to its end.
+enum End {
+    /// By itself, with this code.
+    Own(u8),
+    /// It was stopped, because its lease is lost.
+    Lost(String),
+}
+
+impl Supervisor {
+    pub(super) fn new(lease: Lease, session: &Session, signals: Signals) -> Self {
+        let lock = &session.config().gpu_lock;
+        let span = session.config().gpu_lock_monitor.heartbeat.timeout;
+        Self {
+            state: lease.watch(),
+            lease,
+            signals,
+            terminal: Terminal::new(),
+            grace: lock.stop_grace,
+            last_grace: lock.stop_grace.min(span / 4),
+        }
+    }
+
+    /// Runs the command to its end, then gives the lease back.
+    pub(super) async fn run(mut self, program: &Path, command: &[std::ffi::OsString]) -> Result<Code, Failure> {
+        let mut child = Child::start(program, command, &self.environment())?;
+        let group = child.group().map_err(|error| {
+            Failure::new(Code::Internal, format!("the command's group cannot be seen: {error}"))
+        })?;
+        // Without this word nothing is executed: the gate stays shut when `child` is dropped.
+        self.lease.claim(group).await?;
+        child.open_gate();
+        let end = self.supervise(&mut child, group).await;
+        self.terminal.take_back();
+        let end = end?;
+        if !self.stop_what_is_left(group).await {
+            // Its processes still use the GPU. Once this process has ended, the next in line
+            // sees that and waits for them.
+            self.lease.abandon();
+            return Err(Failure::new(Code::Internal, "the GPU is not given back while processes of the command run")
+                .hint("`gpulock status` shows it as draining until they are gone"));
+        }
+        let settled = self.lease.release().await;
+        match (end, settled) {
+            (End::Lost(reason), _) => {
+                Err(Failure::new(Code::Lost, format!("the lease was lost: {reason}; the command was stopped")))
+            }
+            (End::Own(code), Ok(())) => Ok(Code::Command(code)),
+            (End::Own(code), Err(error)) => {
+                output::warning(&format!(
+                    "the command ended, but its lease could not be given back: {error}"
+                ));
+                Ok(Code::Command(code))
+            }
+        }
+    }
+
+    /// What the command finds in its environment.
+    fn environment(&self) -> Vec<(&'static str, String)> {
+        let join = |names: Vec<String>| names.join(",");
+        let indices = join(self.lease.gpu_indices().iter().map(ToString::to_string).collect());
+        let uuids: Option<Vec<String>> = self.lease.gpus().iter().map(|gpu: &Gpu| gpu.uuid.clone()).collect();
+        let mut environment = vec![
+            ("GPULOCK_LEASE_ID", self.lease.id().to_string()),
+            ("GPULOCK_TOKEN", self.lease.token().to_string()),
+            ("GPULOCK_LEASE_GPUS", indices.clone()),
+        ];
+        match uuids {
+            Some(uuids) => environment.push(("CUDA_VISIBLE_DEVICES", join(uuids))),
+            None => {
+                // Numbers mean the same to CUDA as to us only in the order of the bus.
+                environment.push(("CUDA_DEVICE_ORDER", "PCI_BUS_ID".to_owned()));
+                environment.push(("CUDA_VISIBLE_DEVICES", indices));
+            }
+        }
+        environment
+    }
+
+    async fn supervise(&mut self, child: &mut Child, group: ProcessGroup) -> Result<End, Failure> {
+        let mut asked_to_stop = false;
+        loop {
+            let state = self.state.borrow_and_update().clone();
+            if let Health::Lost(loss) = state.health {
+                return Ok(self.stop(child, group, loss.to_string()).await);
+            }
+            if let (Some(request), false) = (&state.stop, asked_to_stop) {
+                asked_to_stop = true;
+                output::notice(&format!("asked to stop: {}", request.reason));
+                child.signal(Signal::TERM);
+            }
+            let last_moment = state.deadline - self.last_grace;
+            if last_moment.left().is_zero() {
+                let reason = "it could not be renewed in time".to_owned();
+                return Ok(self.stop(child, group, reason).await);
+            }
+            tokio::select! {
+                biased;
+                news = child.news() => match news {
+                    News::Ended(code) => return Ok(End::Own(code)),
+                    News::NotStarted(error) => return Err(not_started(&error)),
+                    News::Stopped(signal) => self.child_stopped(child, signal),
+                },
+                signal = self.signals.next() => self.pass_on(child, signal),
+                // A client that is gone changes nothing any more; the deadline stays.
+                _ = self.state.changed() => {}
+                () = tokio::time::sleep(last_moment.left().min(Duration::from_secs(1))) => {}
+            }
+        }
+    }
+
+    fn pass_on(&mut self, child: &Child, signal: Number) {
+        child.pass_on(signal);
+        if signal == Number::SIGTSTP {
+            self.stop_with(child);
+        }
+    }
+
+    /// The kernel or somebody else stopped the command.
+    fn child_stopped(&mut self, child: &Child, signal: i32) {
+        let wants_terminal = [Number::SIGTTIN as i32, Number::SIGTTOU as i32].contains(&signal);
+        if wants_terminal && !self.terminal.is_lent() && self.terminal.lend(child.group_id()) {
+            child.signal(Signal::CONT);
+        } else if wants_terminal || signal == Number::SIGTSTP as i32 {
+            self.stop_with(child);
+        }
+        // Stopped by SIGSTOP, it keeps its GPU: heartbeats go on.
+    }
+
+    /// Stops together with the command, so that the shell sees its job stopped, and goes on
+    /// with it. Heartbeats rest meanwhile: the lease of a job stopped for long runs out.
+    fn stop_with(&mut self, child: &Child) {
+        let had_terminal = self.terminal.is_lent();
+        self.terminal.take_back();
+        output::notice(&format!(
+            "stopped; the lease ends in {} unless the job goes on",
+            gpulock::brief(self.state.borrow().deadline.left())
+        ));
+        // It cannot fail for a signal that exists.
+        let _ = raise(Number::SIGSTOP);
+        if had_terminal {
+            self.terminal.lend(child.group_id());
+        }
+        child.signal(Signal::CONT);
+    }
+
+    async fn stop(&mut self, child: &mut Child, group: ProcessGroup, reason: String) -> End {
+        output::warning(&format!("the lease is lost: {reason}; stopping the command"));
+        self.stop_group(group, self.last_grace).await;
+        // It has been reaped, or it cannot die; the next in line waits for it in any case.
+        let _ = tokio::time::timeout(Duration::from_millis(100), child.news()).await;
+        End::Lost(reason)
+    }
+
+    /// Stops what the command left running in its group: the GPU goes on only after it.
+    /// `false` if something could not be stopped.
+    async fn stop_what_is_left(&self, group: ProcessGroup) -> bool {
+        match process::members(&group) {
+            Ok(left) if left.is_empty() => true,
+            Ok(left) => {
+                let pids: Vec<_> = left.iter().map(|process| process.pid.to_string()).collect();
+                output::notice(&format!(
+                    "the command left processes behind ({}); stopping them",
+                    pids.join(", ")
+                ));
+                self.stop_group(group, self.grace).await
+            }
+            Err(error) => {
+                output::warning(&format!("what the command left behind cannot be seen: {error}"));
+                false
+            }
+        }
+    }
+
+    async fn stop_group(&self, group: ProcessGroup, grace: Duration) -> bool {
+        let lease_id = self.lease.id().to_string();
+        let Err(error) = process::stop(group, &lease_id, grace).await else { return true };
+        let hint = error.hint().map(|hint| format!("\nhint: {hint}")).unwrap_or_default();
+        output::warning(&format!("{error}{hint}"));
+        false
+    }
+}

@@ -1,0 +1,141 @@
+//! What every command starts from: the configuration, the store, a client.
+
+use std::sync::Arc;
+
+use gpulock::config::{Config, Gpus, Loaded, OnStoreError, Origin, Severity, Sources};
+use gpulock::core::PoolName;
+use gpulock::store::Store;
+use gpulock::{Client, DefaultPlace, Options, Polling, connect};
+
+use crate::args::Cli;
+use crate::exit::{Code, Failure};
+use crate::output;
+
+/// The configuration in force, and where its store is.
+#[derive(Debug)]
+pub(crate) struct Session {
+    pub(crate) loaded: Loaded,
+    pub(crate) pool: PoolName,
+    pub(crate) place: Place,
+}
+
+/// Where the store is.
+#[derive(Debug)]
+pub(crate) enum Place {
+    /// Where somebody said.
+    Chosen(String),
+    /// Where it is by default.
+    Default(DefaultPlace),
+}
+
+impl Session {
+    /// Reads the configuration.
+    pub(crate) fn load(cli: &Cli) -> Result<Self, Failure> {
+        let mut sources = Sources { file: cli.config.clone(), ..Sources::of_process() };
+        let flags = [("store", cli.store.clone()), ("pool", cli.pool.as_ref().map(ToString::to_string))];
+        for (key, value) in flags {
+            sources.flags.extend(value.map(|value| (key.to_owned(), value)));
+        }
+        let loaded = Config::load(&sources)?;
+        let pool = loaded
+            .config
+            .pool
+            .parse()
+            .map_err(|error| Failure::new(Code::Configuration, error))?;
+        let place = match &loaded.config.store {
+            Some(url) => Place::Chosen(url.reveal().to_owned()),
+            None => Place::Default(DefaultPlace::find(|name| std::env::var(name).ok())),
+        };
+        Ok(Self { loaded, pool, place })
+    }
+
+    pub(crate) fn config(&self) -> &Config {
+        &self.loaded.config
+    }
+
+    /// Says what looks like a mistake in the configuration.
+    pub(crate) fn tell_warnings(&self) {
+        for finding in self.loaded.warnings.iter().filter(|f| f.severity == Severity::Warning) {
+            output::warning(&format!("{}: {}\nhint: {}", finding.place, finding.message, finding.hint));
+        }
+    }
+
+    /// Opens the store, and says who shares it if that could surprise.
+    pub(crate) fn connect(&self) -> Result<Arc<dyn Store>, Failure> {
+        match &self.place {
+            Place::Chosen(url) => Ok(connect(url)?),
+            Place::Default(place) => {
+                place.prepare()?;
+                let is_new = !place.path().exists();
+                let store = connect(&place.url())?;
+                if is_new || matches!(place, DefaultPlace::Excluded(_)) {
+                    place.notice().iter().for_each(|notice| output::warning(notice));
+                }
+                Ok(store)
+            }
+        }
+    }
+
+    /// Where the store is, with its password if it has one.
+    pub(crate) fn url(&self) -> String {
+        match &self.place {
+            Place::Chosen(url) => url.clone(),
+            Place::Default(place) => place.url(),
+        }
+    }
+
+    /// Where the store is, for people.
+    pub(crate) fn url_shown(&self) -> String {
+        match (&self.config().store, &self.place) {
+            (Some(url), _) => url.to_string(),
+            (None, _) => self.url(),
+        }
+    }
+
+    /// Whether somebody named the pool.
+    pub(crate) fn names_pool(&self) -> bool {
+        self.config().origin("pool") != Origin::Default
+    }
+
+    /// A client of the session's pool that works on the current runtime.
+    pub(crate) fn client(&self, store: Arc<dyn Store>) -> Result<Client, Failure> {
+        self.client_of(store, self.pool.clone())
+    }
+
+    /// A client of another pool of the same store.
+    pub(crate) fn client_of(&self, store: Arc<dyn Store>, pool: PoolName) -> Result<Client, Failure> {
+        let runtime = tokio::runtime::Handle::current();
+        let options = Options { pool, ..self.options() };
+        Ok(Client::builder(store).options(options).on(runtime).build()?)
+    }
+
+    fn options(&self) -> Options {
+        let config = self.config();
+        let lock = &config.gpu_lock;
+        let heartbeat = &config.gpu_lock_monitor.heartbeat;
+        Options {
+            pool: self.pool.clone(),
+            gpus: match &config.gpus {
+                Gpus::Auto => None,
+                Gpus::These(gpus) => Some(gpus.clone()),
+            },
+            polling: Polling {
+                first: lock.poll_interval,
+                longest: lock.longest_pause(),
+                doubles: lock.exponential_backoff,
+                wake_ups: lock.use_event_driven,
+            },
+            heartbeat_interval: heartbeat.interval,
+            heartbeat_timeout: heartbeat.timeout,
+            max_wait: lock.max_wait_time,
+            store_patience: match lock.on_store_error {
+                OnStoreError::Wait => lock.max_wait_time.max(lock.store_patience),
+                OnStoreError::Fail | OnStoreError::RunUnlocked => lock.store_patience,
+            },
+            stop_grace: lock.stop_grace,
+            claim_time: lock.claim_time,
+            inside: std::env::var("GPULOCK_LEASE_ID").iter().filter_map(|id| id.parse().ok()).collect(),
+            ..Options::default()
+        }
+    }
+}

@@ -1,0 +1,114 @@
+//! Everything that can be asked of a pool.
+
+use crate::gpu::Inventory;
+use crate::ids::{LeaseId, LeaseRef};
+use crate::lease::Progress;
+use crate::owner::{ProcessGroup, Sight};
+use crate::pool::Settings;
+use crate::request::Request;
+
+/// Something asked of a pool. Time comes in beside it, ids and randomness inside it.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Command {
+    /// Ask for GPUs, and ask again: for what is queued to stay in the queue, for what was
+    /// granted to pick it up.
+    Acquire(Request),
+    /// Say which process group does the work of a supervised lease, just before it begins.
+    Claim {
+        /// The lease.
+        lease: LeaseRef,
+        /// The group.
+        group: ProcessGroup,
+    },
+    /// Heartbeats of all leases of one client.
+    Renew(Vec<Renewal>),
+    /// Give a lease back: its work is over.
+    Release(LeaseRef),
+    /// Leave the queue, or give back a grant that was not picked up.
+    Cancel {
+        /// The request.
+        lease_id: LeaseId,
+        /// Why it gave up.
+        reason: CancelReason,
+    },
+    /// Ask a holder to stop.
+    AskToStop {
+        /// The lease.
+        lease: LeaseRef,
+        /// Why, for people.
+        reason: String,
+    },
+    /// Take a lease away.
+    Seize {
+        /// The lease.
+        lease: LeaseRef,
+        /// Who takes it, for people.
+        by: String,
+        /// Why, for people.
+        reason: String,
+        /// What becomes of its processes.
+        mode: SeizeMode,
+    },
+    /// Tell what the kernel says about processes.
+    Observe(Evidence),
+    /// Let time pass: expire what is due and hand out what is free.
+    Tick {
+        /// Where the caller looks from; `None` if it cannot see processes.
+        sight: Option<Sight>,
+    },
+    /// Say which GPUs there are and how long things may take.
+    Configure {
+        /// The cards.
+        inventory: Inventory,
+        /// The spans.
+        settings: Settings,
+    },
+}
+
+/// A heartbeat of one lease.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Renewal {
+    /// The lease.
+    pub lease: LeaseRef,
+    /// How far the work is; `None` leaves the last word standing.
+    pub progress: Option<Progress>,
+}
+
+/// Why a waiter left.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum CancelReason {
+    /// It had waited as long as it wanted.
+    TimedOut,
+    /// It was told to (Ctrl-C, a closed connection).
+    GaveUp,
+}
+
+/// What a seizure does about the processes of the lease.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum SeizeMode {
+    /// The GPUs drain until the processes are gone, where anybody can tell.
+    Drain,
+    /// The GPUs are free at once, even if processes still use them.
+    IgnoreProcesses,
+}
+
+/// What a caller on the same kernel and PID namespace saw.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Evidence {
+    /// Whose processes were looked at.
+    pub subject: Subject,
+    /// Whether the owner's own process lives.
+    pub holder_alive: bool,
+    /// Whether any process of the lease's group lives; false if it has none.
+    pub group_alive: bool,
+}
+
+/// Whose processes were looked at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Subject {
+    /// Those of a lease.
+    Lease(LeaseRef),
+    /// That of a waiter.
+    Waiter(LeaseId),
+}

@@ -1,0 +1,202 @@
+//! What happened: one event for every change of state, and the sums over all of them.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::command::CancelReason;
+use crate::gpu::{GpuIndex, Inventory};
+use crate::ids::{LeaseId, Token};
+use crate::lease::{Ending, Lease};
+use crate::names::TaskName;
+use crate::owner::Owner;
+use crate::queue::{Priority, Waiter};
+use crate::request::Wants;
+use crate::time::Time;
+
+/// One change of state.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Event {
+    /// When, on the store's clock.
+    pub at: Time,
+    /// What changed.
+    #[serde(flatten)]
+    pub what: What,
+    /// Whose request or lease it was; `None` for the pool itself.
+    #[serde(flatten)]
+    pub party: Option<Party>,
+}
+
+/// Whose request or lease an event is about.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Party {
+    /// The lease, or the lease to be.
+    pub lease_id: LeaseId,
+    /// What the work is called.
+    pub task: TaskName,
+    /// Where it runs.
+    pub host: String,
+    /// The owner's pid; `None` if nobody can look at it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pid: Option<u32>,
+}
+
+/// What changed. All spans are in microseconds.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(tag = "event", rename_all = "snake_case")]
+pub enum What {
+    /// A request joined the queue.
+    Queued {
+        /// For which GPUs.
+        wants: Wants,
+        /// How urgent.
+        priority: Priority,
+    },
+    /// GPUs were lent.
+    Granted {
+        /// Which.
+        gpus: Vec<GpuIndex>,
+        /// With which token.
+        token: Token,
+        /// After how long in the queue.
+        waited_micros: u64,
+    },
+    /// A waiter picked its grant up, or a supervised command is about to start.
+    Claimed {
+        /// Which grant.
+        token: Token,
+    },
+    /// A holder was asked to stop.
+    StopRequested {
+        /// Which lease.
+        token: Token,
+        /// Why.
+        reason: String,
+    },
+    /// A lease ended.
+    Ended {
+        /// Which.
+        token: Token,
+        /// Its GPUs.
+        gpus: Vec<GpuIndex>,
+        /// How.
+        how: Ending,
+        /// After how long.
+        held_micros: u64,
+        /// Its processes still live, so its GPUs are not free yet.
+        draining: bool,
+    },
+    /// The processes of an ended lease are gone, its GPUs are free.
+    Drained {
+        /// Which lease.
+        token: Token,
+        /// Its GPUs.
+        gpus: Vec<GpuIndex>,
+    },
+    /// A waiter left the queue by its own will.
+    Cancelled {
+        /// Why.
+        reason: CancelReason,
+        /// After how long.
+        waited_micros: u64,
+    },
+    /// A waiter was put out of the queue: it died, was not seen for too long, or wants a
+    /// GPU that is no longer there.
+    Dropped {
+        /// After how long.
+        waited_micros: u64,
+    },
+    /// The pool was told its GPUs.
+    Configured {
+        /// The cards.
+        inventory: Inventory,
+    },
+}
+
+/// Sums over everything that ever happened in a pool. They are written together with the
+/// events and never capped, so every process that asks sees the same.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Counters {
+    /// Leases granted.
+    pub granted: u64,
+    /// Leases given back by their owners.
+    pub released: u64,
+    /// Leases that ran out: deadline passed, holder died, or grant not picked up.
+    pub expired: u64,
+    /// Of those: the holder died.
+    pub died: u64,
+    /// Leases taken away.
+    pub seized: u64,
+    /// Waiters that gave up because their time was over.
+    pub timed_out: u64,
+    /// Waiters that were told to give up.
+    pub cancelled: u64,
+    /// Waiters that were put out of the queue.
+    pub dropped: u64,
+    /// Commands that named a lease which was not the current one.
+    pub ownership_violations: u64,
+    /// Time spent waiting by all granted requests, in microseconds.
+    pub waited_micros: u64,
+    /// Time held by all ended leases, in microseconds.
+    pub held_micros: u64,
+}
+
+impl Counters {
+    /// Adds one event to the sums.
+    pub(crate) fn count(&mut self, what: &What) {
+        match what {
+            What::Granted { waited_micros, .. } => {
+                self.granted += 1;
+                self.waited_micros += waited_micros;
+            }
+            What::Ended { how, held_micros, .. } => {
+                self.held_micros += held_micros;
+                match how {
+                    Ending::Released => self.released += 1,
+                    Ending::Seized { .. } => self.seized += 1,
+                    Ending::Expired(cause) => {
+                        self.expired += 1;
+                        self.died += u64::from(*cause == crate::lease::Cause::HolderDied);
+                    }
+                }
+            }
+            What::Cancelled { reason: CancelReason::TimedOut, .. } => self.timed_out += 1,
+            What::Cancelled { reason: CancelReason::GaveUp, .. } => self.cancelled += 1,
+            What::Dropped { .. } => self.dropped += 1,
+            What::Queued { .. }
+            | What::Claimed { .. }
+            | What::StopRequested { .. }
+            | What::Drained { .. }
+            | What::Configured { .. } => {}
+        }
+    }
+}
+
+impl From<&Lease> for Party {
+    fn from(lease: &Lease) -> Self {
+        Self::new(lease.lease_id, &lease.task, &lease.owner)
+    }
+}
+
+impl From<&Waiter> for Party {
+    fn from(waiter: &Waiter) -> Self {
+        Self::new(waiter.lease_id, &waiter.task, &waiter.owner)
+    }
+}
+
+impl Party {
+    fn new(lease_id: LeaseId, task: &TaskName, owner: &Owner) -> Self {
+        Self {
+            lease_id,
+            task: task.clone(),
+            host: owner.host.clone(),
+            pid: owner.process.as_ref().map(|own| own.process.pid),
+        }
+    }
+}
+
+/// A span as events carry it.
+pub(crate) fn micros(span: Duration) -> u64 {
+    u64::try_from(span.as_micros()).unwrap_or(u64::MAX)
+}

@@ -1,0 +1,106 @@
+//! What a command led to: the answer, what to write, and whom to wake.
+
+use std::collections::BTreeMap;
+
+use crate::event::Event;
+use crate::ids::{Channel, LeaseId, LeaseRef};
+use crate::lease::{Lease, StopRequest};
+use crate::pool::Ledger;
+use crate::queue::Waiter;
+use crate::time::Time;
+
+/// What a command led to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Step {
+    /// The answer to the caller.
+    pub reply: Reply,
+    /// What happened, in order.
+    pub events: Vec<Event>,
+    /// What the store has to write.
+    pub changes: Changes,
+    /// Whom to wake once it is written.
+    pub wake: Vec<Wake>,
+    /// More could be handed out than the window showed: tick again.
+    pub again: bool,
+    /// The next moment at which a lease ends by itself.
+    pub next_deadline: Option<Time>,
+}
+
+/// The answer to a command.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Reply {
+    /// The lease is the caller's.
+    Granted(Lease),
+    /// The request is in the queue.
+    Waiting,
+    /// The request cannot be met now and does not want to wait.
+    Busy,
+    /// One answer for each heartbeat.
+    Renewed(Vec<Renewed>),
+    /// It is done.
+    Done,
+    /// The lease that the command named is not, or no longer, the current one.
+    Lost,
+}
+
+/// The answer to one heartbeat.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Renewed {
+    /// Which lease.
+    pub lease: LeaseRef,
+    /// Its new deadline, and whether its holder shall stop; `None` if it is lost.
+    pub held: Option<(Time, Option<StopRequest>)>,
+}
+
+/// What a store has to write, and what must not have changed meanwhile.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Changes {
+    /// What the decision was based on.
+    pub reads: Parts,
+    /// The decision is right only from this moment of the store's clock on.
+    pub not_before: Option<Time>,
+    /// The new ledger, if it changed.
+    pub ledger: Option<Ledger>,
+    /// Leases to write, or to remove where there is none.
+    pub leases: BTreeMap<LeaseId, Option<Lease>>,
+    /// Waiters to add, or to remove where there is none.
+    pub waiters: BTreeMap<LeaseId, Option<Waiter>>,
+}
+
+impl Changes {
+    /// Whether there is nothing to write.
+    pub fn is_empty(&self) -> bool {
+        self.ledger.is_none() && self.leases.is_empty() && self.waiters.is_empty()
+    }
+}
+
+/// The two parts of a pool's record.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Parts {
+    /// Ledger and leases.
+    pub leases: bool,
+    /// The queue.
+    pub queue: bool,
+}
+
+/// A hint to one client: look at the pool now.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Wake {
+    /// Where it listens.
+    pub channel: Channel,
+    /// Which of its requests or leases this is about.
+    pub lease_id: LeaseId,
+    /// Why.
+    pub why: Why,
+}
+
+/// Why a client is woken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Why {
+    /// Its request was granted.
+    Granted,
+    /// It is now the first in line that can see the holders' processes: it shall watch them.
+    Watch,
+    /// It shall stop.
+    Stop,
+}

@@ -1,0 +1,314 @@
+//! One turn of the rules: the handlers behind [`Pool::step`].
+
+use crate::command::{CancelReason, Evidence, Renewal, SeizeMode, Subject};
+use crate::event::{Event, Party, What, micros};
+use crate::gpu::Inventory;
+use crate::ids::{LeaseId, LeaseRef};
+use crate::lease::{Cause, Ending, Lease, Phase, StopRequest};
+use crate::owner::{ProcessGroup, Sight};
+use crate::pool::{Pool, Settings};
+use crate::queue::Waiter;
+use crate::refusal::Refusal;
+use crate::request::{Request, Wants};
+use crate::step::{Changes, Parts, Renewed, Reply, Step, Wake, Why};
+use crate::time::Time;
+
+pub(crate) struct Turn<'a> {
+    pub(crate) pool: &'a mut Pool,
+    pub(crate) now: Time,
+    pub(crate) changes: Changes,
+    pub(crate) wake: Vec<Wake>,
+    pub(crate) again: bool,
+    pub(crate) events: Vec<Event>,
+    pub(crate) ledger_changed: bool,
+    /// A GPU was lent or a waiter left, so somebody else may now be first in line.
+    pub(crate) line_moved: bool,
+}
+
+impl<'a> Turn<'a> {
+    pub(crate) fn new(pool: &'a mut Pool, now: Time) -> Self {
+        let reads = Parts { leases: true, queue: false };
+        Self {
+            pool,
+            now,
+            changes: Changes { reads, ..Changes::default() },
+            wake: Vec::new(),
+            again: false,
+            events: Vec::new(),
+            ledger_changed: false,
+            line_moved: false,
+        }
+    }
+
+    /// Hands on what came free, and closes the turn.
+    pub(crate) fn finish(mut self, reply: Reply) -> Step {
+        self.hand_out(None);
+        if self.line_moved {
+            self.post_watch();
+        }
+        if self.ledger_changed {
+            self.changes.ledger = Some(self.pool.ledger.clone());
+        }
+        Step {
+            reply,
+            events: self.events,
+            changes: self.changes,
+            wake: self.wake,
+            again: self.again,
+            next_deadline: self.pool.next_deadline(),
+        }
+    }
+
+    // --- commands ---------------------------------------------------------------------
+
+    /// Whether the request makes sense at all in this pool.
+    pub(crate) fn admit(&self, request: &Request) -> Result<Wants, Refusal> {
+        let inventory = self.pool.ledger.inventory.as_ref().ok_or(Refusal::NoInventory)?;
+        let wants = request.wish.resolve(inventory)?;
+        let around = self.pool.leases.iter().filter(|lease| {
+            request.inside.contains(&lease.lease_id) && lease.lease_id != request.lease_id
+        });
+        // A card that has left the pool is not one that the request could wait for.
+        let mut own: Vec<_> = around
+            .flat_map(|lease| lease.gpus.iter().map(|gpu| (lease.lease_id, *gpu)))
+            .filter(|(_, gpu)| inventory.gpus.iter().any(|card| card.index == *gpu))
+            .collect();
+        own.sort_unstable_by_key(|(_, gpu)| *gpu);
+        let waits_for = match &wants {
+            Wants::These(gpus) => own.iter().find(|(_, gpu)| gpus.contains(gpu)),
+            Wants::Any(count) if inventory.gpus.len() < own.len() + *count as usize => own.first(),
+            Wants::Any(_) => None,
+        };
+        match waits_for {
+            Some(&(lease_id, gpu)) => Err(Refusal::SelfWait { lease_id, gpu }),
+            None => Ok(wants),
+        }
+    }
+
+    pub(crate) fn acquire(&mut self, request: Request, wants: Wants) -> Reply {
+        self.forgive_silent_drains(request.owner.sight());
+        if let Some(index) = self.pool.leases.iter().position(|l| l.lease_id == request.lease_id) {
+            return self.pick_up(index);
+        }
+        let lease_id = request.lease_id;
+        if let Some(waiter) = self.pool.asker.as_mut().filter(|w| w.lease_id == lease_id) {
+            waiter.seen_at = self.now;
+            return Reply::Waiting;
+        }
+        let joins = request.patience.is_some();
+        let queued = self.pool.window.iter_mut().find(|w| w.lease_id == lease_id);
+        let is_new = queued.is_none();
+        match queued {
+            Some(waiter) => waiter.seen_at = self.now,
+            None => {
+                let newcomer = Waiter::new(request, wants, self.now);
+                if !self.pool.window_has_room(&newcomer) {
+                    return if joins { self.enqueue(newcomer) } else { Reply::Busy };
+                }
+                self.pool.window.push(newcomer);
+                self.pool.window.sort_by_key(Waiter::order);
+                self.pool.queue_len += 1;
+            }
+        }
+        self.hand_out(Some(lease_id));
+        if let Some(lease) = self.pool.lease(lease_id) {
+            return Reply::Granted(lease.clone());
+        }
+        if !is_new {
+            return Reply::Waiting;
+        }
+        let place = self.pool.window.iter().position(|w| w.lease_id == lease_id);
+        let newcomer = place.map(|place| self.pool.window.remove(place));
+        self.pool.queue_len -= 1;
+        match newcomer {
+            Some(newcomer) if joins => self.enqueue(newcomer),
+            _ => Reply::Busy,
+        }
+    }
+
+    pub(crate) fn claim(&mut self, lease: LeaseRef, group: ProcessGroup) -> Reply {
+        let Some(index) = self.current(lease) else { return Reply::Lost };
+        let claimed = &mut self.pool.leases[index];
+        if claimed.is_over() {
+            return Reply::Lost;
+        }
+        if claimed.group != Some(group) {
+            claimed.group = Some(group);
+            self.put_lease(index);
+        }
+        self.pick_up(index)
+    }
+
+    pub(crate) fn renew(&mut self, renewals: Vec<Renewal>) -> Reply {
+        Reply::Renewed(renewals.into_iter().map(|renewal| self.renew_one(renewal)).collect())
+    }
+
+    fn renew_one(&mut self, renewal: Renewal) -> Renewed {
+        let lease = renewal.lease;
+        let Some(index) = self.current(lease) else { return Renewed { lease, held: None } };
+        let now = self.now;
+        let holder = &mut self.pool.leases[index];
+        let held = match &mut holder.phase {
+            Phase::Held { renewed_at, deadline } => {
+                *renewed_at = now;
+                *deadline = holder.term.renewed(*deadline, now);
+                Some((*deadline, None))
+            }
+            Phase::Stopping { renewed_at, deadline, request } => {
+                *renewed_at = now;
+                *deadline = holder.term.renewed(*deadline, now);
+                Some((*deadline, Some(request.clone())))
+            }
+            // Only picking it up makes a grant a lease that can be renewed.
+            Phase::Granted { claim_by } => return Renewed { lease, held: Some((*claim_by, None)) },
+            Phase::Draining { .. } => return Renewed { lease, held: None },
+        };
+        if renewal.progress.is_some() {
+            holder.progress = renewal.progress;
+        }
+        self.put_lease(index);
+        Renewed { lease, held }
+    }
+
+    pub(crate) fn release(&mut self, lease: LeaseRef) -> Reply {
+        let Some(index) = self.current(lease) else { return Reply::Lost };
+        if self.pool.leases[index].is_over() {
+            // The owner's own word that it no longer uses the GPUs.
+            self.free_drained(index);
+            return Reply::Lost;
+        }
+        self.end(index, Ending::Released, false);
+        Reply::Done
+    }
+
+    pub(crate) fn cancel(&mut self, lease_id: LeaseId, reason: CancelReason) -> Reply {
+        let granted = self.pool.leases.iter().position(|l| l.lease_id == lease_id);
+        if let Some(index) = granted {
+            // The grant and the decision to give up crossed: nobody used it.
+            if matches!(self.pool.leases[index].phase, Phase::Granted { .. }) {
+                self.end(index, Ending::Released, false);
+            }
+        } else if let Some(waiter) = self.dequeue(lease_id) {
+            let waited_micros = micros(waiter.waited(self.now));
+            self.note(What::Cancelled { reason, waited_micros }, Some(Party::from(&waiter)));
+        }
+        Reply::Done
+    }
+
+    pub(crate) fn ask_to_stop(&mut self, lease: LeaseRef, reason: String) -> Reply {
+        let Some(index) = self.current(lease) else { return Reply::Lost };
+        let holder = &mut self.pool.leases[index];
+        match holder.phase {
+            Phase::Held { renewed_at, deadline } => {
+                let request = StopRequest { at: self.now, reason: reason.clone() };
+                holder.phase = Phase::Stopping { renewed_at, deadline, request };
+                let (party, token) = (Party::from(&*holder), holder.token);
+                let listens = holder.channel.clone();
+                self.put_lease(index);
+                self.note(What::StopRequested { token, reason }, Some(party));
+                self.wake(listens, lease.lease_id, Why::Stop);
+                Reply::Done
+            }
+            Phase::Stopping { .. } => Reply::Done,
+            // Nobody works under it yet, so it can simply be taken back.
+            Phase::Granted { .. } => {
+                self.end(index, Ending::Expired(Cause::NotClaimed), false);
+                Reply::Done
+            }
+            Phase::Draining { .. } => Reply::Lost,
+        }
+    }
+
+    pub(crate) fn seize(&mut self, lease: LeaseRef, how: Ending, mode: SeizeMode) -> Reply {
+        let Some(index) = self.current(lease) else { return Reply::Lost };
+        let drain = mode == SeizeMode::Drain;
+        match self.pool.leases[index].is_over() {
+            true if drain => {}
+            true => self.free_drained(index),
+            false => self.end(index, how, drain),
+        }
+        Reply::Done
+    }
+
+    pub(crate) fn observe(&mut self, seen: &Evidence) -> Reply {
+        match seen.subject {
+            Subject::Waiter(lease_id) => {
+                if !seen.holder_alive
+                    && let Some(waiter) = self.dequeue(lease_id)
+                {
+                    self.note_dropped(&waiter);
+                }
+                Reply::Done
+            }
+            Subject::Lease(lease) => self.observe_lease(lease, seen),
+        }
+    }
+
+    fn observe_lease(&mut self, lease: LeaseRef, seen: &Evidence) -> Reply {
+        // Evidence about a lease that has gone meanwhile is late, not a violation.
+        let found = self.pool.leases.iter().position(|l| l.reference() == lease);
+        let Some(index) = found else { return Reply::Lost };
+        let now = self.now;
+        let holder = &mut self.pool.leases[index];
+        // A lease with a group uses its GPUs in the group alone: `gpulock run` itself may
+        // be stopped, or slow to notice, without touching them.
+        let in_use = if holder.group.is_some() { seen.group_alive } else { seen.holder_alive };
+        match &mut holder.phase {
+            Phase::Draining { .. } if !in_use => self.free_drained(index),
+            Phase::Draining { seen_alive_at, .. } => {
+                *seen_alive_at = now;
+                self.put_lease(index);
+            }
+            _ if seen.holder_alive => {}
+            _ => self.end(index, Ending::Expired(Cause::HolderDied), in_use),
+        }
+        Reply::Done
+    }
+
+    pub(crate) fn tick(&mut self, sight: Option<&Sight>) -> Reply {
+        self.forgive_silent_drains(sight);
+        Reply::Done
+    }
+
+    pub(crate) fn configure(&mut self, inventory: Inventory, settings: Settings) -> Reply {
+        let ledger = &mut self.pool.ledger;
+        if ledger.inventory.as_ref() != Some(&inventory) || ledger.settings != settings {
+            ledger.inventory = Some(inventory.clone());
+            ledger.settings = settings;
+            self.note(What::Configured { inventory }, None);
+        }
+        Reply::Done
+    }
+
+    // --- what happens by itself -------------------------------------------------------
+
+    pub(crate) fn expire_due(&mut self) {
+        let due = |lease: &Lease, now| lease.deadline().is_some_and(|deadline| deadline <= now);
+        while let Some(index) = self.pool.leases.iter().position(|l| due(l, self.now)) {
+            self.changes.not_before = self.changes.not_before.max(self.pool.leases[index].deadline());
+            let cause = match self.pool.leases[index].phase {
+                Phase::Granted { .. } => Cause::NotClaimed,
+                _ => Cause::Deadline,
+            };
+            self.end(index, Ending::Expired(cause), true);
+        }
+    }
+
+    /// Frees what has drained for long without a word from anybody who could look, on
+    /// behalf of a caller that cannot.
+    fn forgive_silent_drains(&mut self, sight: Option<&Sight>) {
+        let patience = self.pool.ledger.settings.witness_patience;
+        let silent = |lease: &Lease, now: Time| match lease.phase {
+            Phase::Draining { seen_alive_at, .. } => {
+                lease.owner.sight() != sight && now >= seen_alive_at + patience
+            }
+            _ => false,
+        };
+        while let Some(index) = self.pool.leases.iter().position(|l| silent(l, self.now)) {
+            if let Phase::Draining { seen_alive_at, .. } = self.pool.leases[index].phase {
+                self.changes.not_before = self.changes.not_before.max(Some(seen_alive_at + patience));
+            }
+            self.free_drained(index);
+        }
+    }
+}

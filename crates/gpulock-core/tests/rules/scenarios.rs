@@ -1,0 +1,8 @@
+//! Each locking rule told as a short story. The name of a test is the rule.
+
+mod death;
+mod lifetime;
+mod order;
+mod ownership;
+mod sense;
+mod stores;

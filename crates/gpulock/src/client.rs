@@ -1,0 +1,317 @@
+//! A client of one pool: where requests start and leases are kept alive.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use gpulock_core::{
+    Command, GpuRef, Inventory, InventorySource, LeaseId, LeaseRef, Owner, PoolName, Refusal, Reply,
+    Request, SeizeMode, Settings, TaskName,
+};
+use tokio::runtime::Handle;
+use tokio::sync::{OnceCell, watch};
+
+use crate::clock::BootTime;
+use crate::engine::Engine;
+use crate::error::Error;
+use crate::gpus;
+use crate::heartbeat::{Keeper, NewLease};
+use crate::lease::Lease;
+use crate::post::Post;
+use crate::process;
+use crate::request::RequestBuilder;
+use crate::status::PoolStatus;
+use crate::store::{Store, StoreError, Wanted};
+use crate::stored::{Patience, Stored};
+use crate::wait::{Bounds, Grant, Polling, Wait, WaitState};
+use crate::witness::Witness;
+
+/// Asks for GPUs of one pool and keeps leases alive. Clones are the same client.
+///
+/// A client works on a thread of its own, so heartbeats go on whatever the caller does;
+/// with [`ClientBuilder::on`] it works on the caller's tokio runtime instead, and the
+/// blocking methods must not be used.
+#[derive(Clone, Debug)]
+pub struct Client {
+    pub(crate) inner: Arc<Inner>,
+}
+
+/// What makes a [`Client`].
+#[derive(Debug)]
+pub struct ClientBuilder {
+    store: Arc<dyn Store>,
+    options: Options,
+    runtime: Option<Handle>,
+}
+
+/// Settings of a client.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Which pool.
+    pub pool: PoolName,
+    /// Which GPUs the pool has, if the configuration says so; `None`: ask the driver.
+    pub gpus: Option<Vec<GpuRef>>,
+    /// How a waiter looks again when nobody wakes it.
+    pub polling: Polling,
+    /// Between two heartbeats.
+    pub heartbeat_interval: Duration,
+    /// How long a lease lives without a heartbeat.
+    pub heartbeat_timeout: Duration,
+    /// How long a request waits unless it says otherwise.
+    pub max_wait: Duration,
+    /// How long to bear with a store that does not answer.
+    pub store_patience: Duration,
+    /// From SIGTERM to SIGKILL, for what a dead `gpulock run` left behind.
+    pub stop_grace: Duration,
+    /// How long a granted waiter has to pick its grant up.
+    pub claim_time: Duration,
+    /// Name and version of the program, for people.
+    pub client_name: String,
+    /// Leases inside which this process runs.
+    pub inside: Vec<LeaseId>,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            pool: PoolName::default(),
+            gpus: None,
+            polling: Polling::default(),
+            heartbeat_interval: Duration::from_secs(10),
+            heartbeat_timeout: Duration::from_secs(30),
+            max_wait: Duration::from_secs(1_800),
+            store_patience: Duration::from_secs(10),
+            stop_grace: Duration::from_secs(5),
+            claim_time: Duration::from_secs(10),
+            client_name: concat!("gpulock ", env!("CARGO_PKG_VERSION")).to_owned(),
+            inside: Vec::new(),
+        }
+    }
+}
+
+#[derive(Debug)]
+pub(crate) struct Inner {
+    pub(crate) options: Options,
+    pub(crate) stored: Stored,
+    pub(crate) keeper: Arc<Keeper>,
+    pub(crate) engine: Engine,
+    owner: Owner,
+    post: OnceCell<Arc<Post>>,
+    /// Counts down to nothing when the last unfinished release is settled.
+    pub(crate) unsettled: watch::Sender<usize>,
+    keeping: tokio::task::AbortHandle,
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        self.keeping.abort();
+    }
+}
+
+impl ClientBuilder {
+    /// With these settings.
+    #[must_use]
+    pub fn options(mut self, options: Options) -> Self {
+        self.options = options;
+        self
+    }
+
+    /// On the caller's runtime, which must have I/O and time enabled.
+    #[must_use]
+    pub fn on(mut self, runtime: Handle) -> Self {
+        self.runtime = Some(runtime);
+        self
+    }
+
+    /// Starts the client.
+    ///
+    /// # Errors
+    /// [`Error::Start`] if no thread can be started.
+    pub fn build(self) -> Result<Client, Error> {
+        let stored = Stored { store: self.store, pool: self.options.pool.clone() };
+        let keeper = Keeper::new(stored.clone());
+        let engine = match self.runtime {
+            Some(handle) => Engine::Callers(handle),
+            None => Engine::own().map_err(Error::Start)?,
+        };
+        let keeping = engine.handle().spawn(Arc::clone(&keeper).run()).abort_handle();
+        let owner = process::this_owner(&self.options.client_name);
+        let (unsettled, _) = watch::channel(0);
+        let (options, post) = (self.options, OnceCell::new());
+        let inner = Inner { options, stored, keeper, engine, owner, post, unsettled, keeping };
+        Ok(Client { inner: Arc::new(inner) })
+    }
+}
+
+impl Client {
+    /// A client of the default pool of a store.
+    pub fn builder(store: Arc<dyn Store>) -> ClientBuilder {
+        ClientBuilder { store, options: Options::default(), runtime: None }
+    }
+
+    /// A request for any one GPU, to be refined.
+    pub fn request(&self, task: TaskName) -> RequestBuilder {
+        RequestBuilder::new(self.clone(), task)
+    }
+
+    /// Who holds and who waits, as everybody sees it.
+    ///
+    /// # Errors
+    /// If the store cannot be read.
+    pub async fn status(&self) -> Result<PoolStatus, Error> {
+        let stored = &self.inner.stored;
+        let view = stored.store.read(&stored.pool, None).await?;
+        let waiters = stored.store.waiters(&stored.pool, usize::MAX >> 1).await?;
+        Ok(PoolStatus::new(&stored.pool, view, waiters))
+    }
+
+    /// What happened, the latest first.
+    ///
+    /// # Errors
+    /// If the store cannot be read.
+    pub async fn history(&self, wanted: &Wanted) -> Result<Vec<gpulock_core::Event>, Error> {
+        Ok(self.inner.stored.store.history(&self.inner.stored.pool, wanted).await?)
+    }
+
+    /// Takes a lease away from its holder. `false` if it was no longer the current one;
+    /// nothing has changed then.
+    ///
+    /// # Errors
+    /// If the store cannot be used.
+    pub async fn seize(&self, lease: LeaseRef, reason: &str, mode: SeizeMode) -> Result<bool, Error> {
+        let Owner { user, host, .. } = &self.inner.owner;
+        let (by, reason) = (format!("{user}@{host}"), reason.to_owned());
+        self.is_current(&Command::Seize { lease, by, reason, mode }).await
+    }
+
+    /// Asks the holder of a lease to stop. `false` if it was no longer the current one.
+    ///
+    /// # Errors
+    /// If the store cannot be used.
+    pub async fn ask_to_stop(&self, lease: LeaseRef, reason: &str) -> Result<bool, Error> {
+        self.is_current(&Command::AskToStop { lease, reason: reason.to_owned() }).await
+    }
+
+    /// Gives back a lease of another process of the same owner. `false` if it was no longer
+    /// the current one.
+    ///
+    /// # Errors
+    /// If the store cannot be used.
+    pub async fn release(&self, lease: LeaseRef) -> Result<bool, Error> {
+        self.is_current(&Command::Release(lease)).await
+    }
+
+    /// Asks the driver (or the configuration) again which GPUs the pool has, and writes it
+    /// down.
+    ///
+    /// # Errors
+    /// If the driver does not answer or the store cannot be used.
+    pub async fn refresh_gpus(&self) -> Result<Inventory, Error> {
+        let inventory = gpus::inventory(self.inner.options.gpus.clone()).await?;
+        let settings =
+            Settings { claim_time: self.inner.options.claim_time, ..Settings::default() };
+        let command = Command::Configure { inventory: inventory.clone(), settings };
+        self.inner.stored.step(&command, None).await?;
+        Ok(inventory)
+    }
+
+    /// Waits until nothing is left to be said to the store, for at most `patience`.
+    /// `false` if something is.
+    pub async fn settle(&self, patience: Duration) -> bool {
+        let mut unsettled = self.inner.unsettled.subscribe();
+        let settled = unsettled.wait_for(|count| *count == 0);
+        matches!(tokio::time::timeout(patience, settled).await, Ok(Ok(_)))
+    }
+
+    async fn is_current(&self, command: &Command) -> Result<bool, Error> {
+        let patience = self.inner.patience(&|_| {});
+        let outcome = self.inner.stored.step_patiently(command, None, &patience).await?;
+        Ok(outcome.reply == Reply::Done)
+    }
+
+    /// Waits for a grant and keeps it alive. See [`RequestBuilder`].
+    pub(crate) async fn obtain(self, mut asking: Asking) -> Result<Lease, Error> {
+        self.match_configured_gpus().await?;
+        let post = self.inner.post().await;
+        asking.request.owner = self.inner.owner.clone();
+        asking.request.channel = post.channel.clone();
+        let mut granted = self.attempt(&mut asking, &post).await;
+        if let Err(Error::Refused(Refusal::NoInventory)) = granted {
+            self.refresh_gpus().await?;
+            granted = self.attempt(&mut asking, &post).await;
+        }
+        let grant = granted?;
+        let new = NewLease {
+            lease: grant.lease.reference(),
+            term: grant.lease.term,
+            interval: asking.interval,
+            sent_at: grant.sent_at,
+        };
+        let state = self.inner.keeper.keep(new);
+        let waited = asking.bounds.began.elapsed();
+        Ok(Lease::new(self, grant, state, post, waited))
+    }
+
+    async fn attempt(&self, asking: &mut Asking, post: &Post) -> Result<Grant, Error> {
+        let Inner { options, stored, owner, .. } = &*self.inner;
+        let scope = stored.store.scope();
+        let wait = Wait {
+            stored,
+            post,
+            polling: &options.polling,
+            request: &asking.request,
+            bounds: asking.bounds,
+            witness: Witness::new(owner.sight().cloned(), scope, options.stop_grace),
+            state: &asking.state,
+        };
+        wait.run(&mut asking.called_off).await
+    }
+
+    /// A list of GPUs in the configuration decides, whatever the pool says so far.
+    async fn match_configured_gpus(&self) -> Result<(), Error> {
+        let Some(configured) = &self.inner.options.gpus else { return Ok(()) };
+        let stored = &self.inner.stored;
+        let view = stored.store.read(&stored.pool, None).await?;
+        let same = view.pool.ledger.inventory.is_some_and(|inventory| {
+            inventory.source == InventorySource::Configuration
+                && inventory.gpus.len() == configured.len()
+                && configured.iter().all(|gpu| inventory.find(gpu).is_some())
+        });
+        if !same {
+            self.refresh_gpus().await?;
+        }
+        Ok(())
+    }
+}
+
+/// One request on its way.
+#[derive(Debug)]
+pub(crate) struct Asking {
+    pub(crate) request: Request,
+    pub(crate) bounds: Bounds,
+    /// Between two heartbeats of the lease.
+    pub(crate) interval: Duration,
+    pub(crate) state: watch::Sender<WaitState>,
+    pub(crate) called_off: tokio::sync::oneshot::Receiver<()>,
+}
+
+impl Inner {
+    pub(crate) fn owner(&self) -> &Owner {
+        &self.owner
+    }
+
+    /// The mailbox of this client, opened when it is first needed.
+    async fn post(&self) -> Arc<Post> {
+        let open = async || match self.options.polling.wake_ups {
+            true => Arc::new(Post::open(&*self.stored.store).await),
+            false => Arc::new(Post::closed()),
+        };
+        Arc::clone(self.post.get_or_init(open).await)
+    }
+
+    pub(crate) fn patience<'a>(
+        &self,
+        tell: &'a (dyn Fn(Option<&StoreError>) + Send + Sync),
+    ) -> Patience<'a> {
+        Patience { until: BootTime::now() + self.options.store_patience, tell }
+    }
+}

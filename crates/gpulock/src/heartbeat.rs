@@ -1,0 +1,331 @@
+//! Heartbeats of all leases of a client, in one call, from one task.
+//!
+//! A holder measures its own deadline on [`BootTime`], from before the heartbeat was sent:
+//! it stops believing in its lease before the store does. It is told in time:
+//! [`Health::Held`], then [`Health::Danger`] when a renewal is overdue, then
+//! [`Health::Lost`].
+
+use std::collections::HashMap;
+use std::pin::pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use gpulock_core::{Command, LeaseRef, Progress, Renewal, Reply, StopRequest, Term};
+use tokio::sync::{Notify, watch};
+
+use crate::clock::{BootTime, sleep_until};
+use crate::post::Post;
+use crate::stored::{StepError, Stored};
+
+/// How a lease is doing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Health {
+    /// It is ours.
+    Held,
+    /// It is ours, but a renewal is overdue: start nothing new.
+    Danger,
+    /// It is not ours, or cannot be known to be.
+    Lost(Loss),
+}
+
+/// Why a lease is lost.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Loss {
+    /// The store says so: it expired or was taken away.
+    Refused,
+    /// The deadline passed before the store could be reached again.
+    Unreachable,
+    /// The store's file was removed or replaced.
+    Replaced,
+}
+
+impl std::fmt::Display for Loss {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Refused => "it expired or was taken away",
+            Self::Unreachable => "the store could not be reached before its deadline",
+            Self::Replaced => "the store's file was removed or replaced",
+        })
+    }
+}
+
+/// The state of a lease as its holder sees it.
+#[derive(Clone, Debug)]
+pub struct LeaseState {
+    /// How it is doing.
+    pub health: Health,
+    /// When the holder must have stopped, on its own clock.
+    pub deadline: BootTime,
+    /// Somebody asked the holder to stop.
+    pub stop: Option<StopRequest>,
+}
+
+/// One lease that is kept alive.
+#[derive(Debug)]
+struct Kept {
+    span: Duration,
+    interval: Duration,
+    /// False for a lease that is not extended by heartbeats.
+    renews: bool,
+    next_renewal: BootTime,
+    danger_at: BootTime,
+    progress: Option<Progress>,
+    state: watch::Sender<LeaseState>,
+}
+
+/// Keeps the leases of one client alive.
+#[derive(Debug)]
+pub(crate) struct Keeper {
+    stored: Stored,
+    kept: Mutex<HashMap<LeaseRef, Kept>>,
+    /// Something changed that the keeper's task should look at.
+    changed: Notify,
+}
+
+/// What the keeper needs to know of a new lease.
+pub(crate) struct NewLease {
+    pub(crate) lease: LeaseRef,
+    pub(crate) term: Term,
+    pub(crate) interval: Duration,
+    pub(crate) sent_at: BootTime,
+}
+
+impl Keeper {
+    pub(crate) fn new(stored: Stored) -> Arc<Self> {
+        Arc::new(Self { stored, kept: Mutex::default(), changed: Notify::new() })
+    }
+
+    /// Begins to keep a lease alive.
+    pub(crate) fn keep(&self, new: NewLease) -> watch::Receiver<LeaseState> {
+        let span = new.term.span();
+        let deadline = local_deadline(new.sent_at, span);
+        let (state, receiver) =
+            watch::channel(LeaseState { health: Health::Held, deadline, stop: None });
+        let mut kept = Kept {
+            span,
+            interval: new.interval,
+            renews: matches!(new.term, Term::Heartbeats(_)),
+            next_renewal: new.sent_at,
+            danger_at: danger_at(new.sent_at, span),
+            progress: None,
+            state,
+        };
+        kept.next_renewal = kept.after(new.sent_at);
+        self.lock().insert(new.lease, kept);
+        self.changed.notify_one();
+        receiver
+    }
+
+    /// The store extended a lease for another reason than a heartbeat sent from here.
+    pub(crate) fn extended(&self, lease: LeaseRef, sent_at: BootTime) {
+        self.note(lease, sent_at, Some(None));
+        self.changed.notify_one();
+    }
+
+    /// Stops the heartbeats of a lease; what follows is its release.
+    pub(crate) fn let_go(&self, lease: LeaseRef) {
+        self.lock().remove(&lease);
+    }
+
+    /// Sends this progress with the next heartbeat, which is now.
+    pub(crate) fn tell_progress(&self, lease: LeaseRef, progress: Progress) {
+        if let Some(kept) = self.lock().get_mut(&lease) {
+            kept.progress = Some(progress);
+        }
+        self.renew_soon(lease);
+    }
+
+    /// Makes the next heartbeat of a lease due now.
+    pub(crate) fn renew_soon(&self, lease: LeaseRef) {
+        if let Some(kept) = self.lock().get_mut(&lease) {
+            kept.next_renewal = BootTime::now();
+        }
+        self.changed.notify_one();
+    }
+
+    /// The task that sends heartbeats, until the client is dropped.
+    pub(crate) async fn run(self: Arc<Self>) {
+        loop {
+            let Some(next) = self.next_moment() else {
+                self.changed.notified().await;
+                continue;
+            };
+            tokio::select! {
+                () = sleep_until(next) => {}
+                () = self.changed.notified() => {}
+            }
+            self.mark_overdue();
+            self.renew_due().await;
+        }
+    }
+
+    fn next_moment(&self) -> Option<BootTime> {
+        let kept = self.lock();
+        kept.values().filter(|one| one.is_believed()).map(|one| one.next_renewal.min(one.next_mark())).min()
+    }
+
+    fn next_mark(&self) -> BootTime {
+        let kept = self.lock();
+        let marks = kept.values().filter(|one| one.is_believed()).map(Kept::next_mark);
+        marks.min().unwrap_or_else(BootTime::now)
+    }
+
+    fn mark_overdue(&self) {
+        let now = BootTime::now();
+        for kept in self.lock().values() {
+            kept.state.send_if_modified(|state| {
+                let health = match state.health {
+                    Health::Held | Health::Danger if state.deadline <= now => {
+                        Health::Lost(Loss::Unreachable)
+                    }
+                    Health::Held if kept.renews && kept.danger_at <= now => Health::Danger,
+                    unchanged => unchanged,
+                };
+                std::mem::replace(&mut state.health, health) != health
+            });
+        }
+    }
+
+    /// Renews all leases in one call as soon as one of them is due.
+    async fn renew_due(&self) {
+        let sent_at = BootTime::now();
+        let renewals = self.begin_renewals(sent_at);
+        if renewals.is_empty() {
+            return;
+        }
+        let command = Command::Renew(renewals.clone());
+        let mut call = pin!(self.stored.step(&command, None));
+        let first_deadline = self.earliest_deadline();
+        let answer = loop {
+            tokio::select! {
+                answer = &mut call => break Some(answer),
+                // The answer is late: say so in time, and at the deadline ask again.
+                () = tokio::time::sleep(self.next_mark().left()) => self.mark_overdue(),
+            }
+            if first_deadline.left().is_zero() {
+                break None;
+            }
+        };
+        match answer {
+            Some(Ok(outcome)) => {
+                if let Reply::Renewed(renewed) = outcome.reply {
+                    for one in renewed {
+                        self.note(one.lease, sent_at, one.held.map(|(_, stop)| stop));
+                    }
+                }
+            }
+            Some(Err(StepError::Store(crate::store::StoreError::Replaced(_)))) => {
+                for renewal in &renewals {
+                    self.lose(renewal.lease, Loss::Replaced);
+                }
+            }
+            _ => {
+                for renewal in renewals {
+                    self.retry_soon(renewal);
+                }
+            }
+        }
+    }
+
+    fn begin_renewals(&self, now: BootTime) -> Vec<Renewal> {
+        let mut kept = self.lock();
+        if !kept.values().any(|one| one.is_believed() && one.next_renewal <= now) {
+            return Vec::new();
+        }
+        kept.iter_mut()
+            .filter(|(_, one)| one.is_believed() && (one.renews || one.next_renewal <= now))
+            .map(|(lease, one)| {
+                one.next_renewal = one.after(now);
+                Renewal { lease: *lease, progress: one.progress.take() }
+            })
+            .collect()
+    }
+
+    fn earliest_deadline(&self) -> BootTime {
+        let kept = self.lock();
+        let deadlines = kept.values().map(|one| one.state.borrow().deadline);
+        deadlines.min().unwrap_or_else(BootTime::now)
+    }
+
+    /// Writes down the store's answer to one heartbeat; `None` means that it is lost.
+    fn note(&self, lease: LeaseRef, sent_at: BootTime, held: Option<Option<StopRequest>>) {
+        let Some(stop) = held else { return self.lose(lease, Loss::Refused) };
+        if let Some(kept) = self.lock().get_mut(&lease) {
+            kept.danger_at = danger_at(sent_at, kept.span);
+            kept.state.send_if_modified(|state| {
+                if kept.renews {
+                    state.deadline = local_deadline(sent_at, kept.span);
+                    state.health = Health::Held;
+                }
+                state.stop = stop;
+                true
+            });
+        }
+    }
+
+    fn lose(&self, lease: LeaseRef, loss: Loss) {
+        if let Some(kept) = self.lock().get_mut(&lease) {
+            kept.state.send_modify(|state| state.health = Health::Lost(loss));
+        }
+    }
+
+    fn retry_soon(&self, renewal: Renewal) {
+        if let Some(kept) = self.lock().get_mut(&renewal.lease) {
+            let pause = (kept.interval / 8)
+                .clamp(Duration::from_millis(10), Duration::from_secs(1))
+                .mul_f64(0.5 + fastrand::f64() / 2.0);
+            kept.next_renewal = BootTime::now() + pause;
+            kept.progress = kept.progress.take().or(renewal.progress);
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<LeaseRef, Kept>> {
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Kept {
+    /// Whether its holder still believes in it.
+    fn is_believed(&self) -> bool {
+        !matches!(self.state.borrow().health, Health::Lost(_))
+    }
+
+    /// When its health changes unless it is renewed before.
+    fn next_mark(&self) -> BootTime {
+        let state = self.state.borrow();
+        match state.health {
+            Health::Held if self.renews => self.danger_at.min(state.deadline),
+            _ => state.deadline,
+        }
+    }
+
+    /// The next heartbeat after one at `now`: a little early, so that many clients that
+    /// started together do not stay together.
+    fn after(&self, now: BootTime) -> BootTime {
+        match self.renews {
+            true => now + self.interval.mul_f64(0.9 + fastrand::f64() / 10.0),
+            false => now + Duration::MAX,
+        }
+    }
+}
+
+/// Rings at the door of the keeper when the holder of a lease is asked to stop.
+pub(crate) async fn listen_for_stop(keeper: Arc<Keeper>, post: Arc<Post>, lease: LeaseRef) {
+    let bell = post.bell(lease.lease_id);
+    loop {
+        bell.notified().await;
+        keeper.renew_soon(lease);
+    }
+}
+
+/// When a holder must have stopped: a margin for drift between the clocks (one percent and
+/// two milliseconds, as Redlock has it) before the store's deadline.
+/// See <https://redis.io/docs/latest/develop/clients/patterns/distributed-locks/>.
+fn local_deadline(sent_at: BootTime, span: Duration) -> BootTime {
+    sent_at + span.saturating_sub(span / 100 + Duration::from_millis(2))
+}
+
+/// When a renewal is overdue: two thirds of the span have passed without one.
+fn danger_at(sent_at: BootTime, span: Duration) -> BootTime {
+    sent_at + span * 2 / 3
+}

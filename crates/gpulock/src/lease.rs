@@ -1,0 +1,270 @@
+//! A lease in the hands of its holder.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use gpulock_core::{
+    Command, Gpu, GpuIndex, LeaseId, LeaseRef, ProcessGroup, Progress, Reply, StopRequest, Token,
+};
+use tokio::sync::watch;
+use tokio::task::AbortHandle;
+
+use crate::client::Client;
+use crate::clock::BootTime;
+use crate::error::Error;
+use crate::heartbeat::{Health, LeaseState, listen_for_stop};
+use crate::post::Post;
+use crate::stored::{StepError, jittered};
+use crate::wait::Grant;
+
+/// The right to use some GPUs. Heartbeats keep it alive in the background; dropping it
+/// gives it back.
+///
+/// A lease can be lost: the holder must stop using the GPUs before
+/// [`LeaseState::deadline`] unless heartbeats move it on. [`Lease::state`] tells, and
+/// [`Lease::watch`] can be awaited.
+#[derive(Debug)]
+pub struct Lease {
+    client: Client,
+    record: gpulock_core::Lease,
+    gpus: Vec<Gpu>,
+    waited: Duration,
+    state: watch::Receiver<LeaseState>,
+    post: Arc<Post>,
+    listening: AbortHandle,
+    is_released: bool,
+}
+
+impl Lease {
+    pub(crate) fn new(
+        client: Client,
+        grant: Grant,
+        state: watch::Receiver<LeaseState>,
+        post: Arc<Post>,
+        waited: Duration,
+    ) -> Self {
+        let lease = grant.lease.reference();
+        let keeper = Arc::clone(&client.inner.keeper);
+        let listening = tokio::spawn(listen_for_stop(keeper, Arc::clone(&post), lease));
+        let cards = grant.pool.ledger.inventory.map(|inventory| inventory.gpus).unwrap_or_default();
+        let gpus = cards.into_iter().filter(|card| grant.lease.gpus.contains(&card.index)).collect();
+        Self {
+            client,
+            record: grant.lease,
+            gpus,
+            waited,
+            state,
+            post,
+            listening: listening.abort_handle(),
+            is_released: false,
+        }
+    }
+
+    /// Its identity.
+    pub fn id(&self) -> LeaseId {
+        self.record.lease_id
+    }
+
+    /// Its fencing token: larger than that of every earlier lease of the pool. Whoever
+    /// guards something that only the holder may touch refuses smaller ones.
+    pub fn token(&self) -> Token {
+        self.record.token
+    }
+
+    /// What names it beyond doubt.
+    pub fn reference(&self) -> LeaseRef {
+        self.record.reference()
+    }
+
+    /// The GPUs, in rising order.
+    pub fn gpus(&self) -> &[Gpu] {
+        &self.gpus
+    }
+
+    /// The numbers of the GPUs, in rising order.
+    pub fn gpu_indices(&self) -> &[GpuIndex] {
+        &self.record.gpus
+    }
+
+    /// How long it took to get.
+    pub fn waited(&self) -> Duration {
+        self.waited
+    }
+
+    /// How it is doing now.
+    pub fn state(&self) -> LeaseState {
+        self.state.borrow().clone()
+    }
+
+    /// How it is doing, as it changes.
+    pub fn watch(&self) -> watch::Receiver<LeaseState> {
+        self.state.clone()
+    }
+
+    /// Whether it is lost: then the GPUs may already be somebody else's.
+    pub fn is_lost(&self) -> bool {
+        matches!(self.state.borrow().health, Health::Lost(_))
+    }
+
+    /// Returns when it is lost.
+    pub async fn lost(&self) {
+        self.until(|state| matches!(state.health, Health::Lost(_))).await;
+    }
+
+    /// The request to stop, if somebody made one.
+    pub fn stop_requested(&self) -> Option<StopRequest> {
+        self.state.borrow().stop.clone()
+    }
+
+    /// Returns when somebody asks the holder to stop.
+    pub async fn asked_to_stop(&self) {
+        self.until(|state| state.stop.is_some()).await;
+    }
+
+    /// Calls `tell` at every change of state, on the client's own thread, until the lease
+    /// is given back.
+    pub fn on_change(&self, mut tell: impl FnMut(&LeaseState) + Send + 'static) {
+        let mut state = self.state.clone();
+        self.client.inner.engine.handle().spawn(async move {
+            while state.changed().await.is_ok() {
+                tell(&state.borrow_and_update().clone());
+            }
+        });
+    }
+
+    /// Fails if the lease is lost.
+    ///
+    /// # Errors
+    /// [`Error::Lost`] with the reason.
+    pub fn check(&self) -> Result<(), Error> {
+        match self.state.borrow().health {
+            Health::Lost(loss) => Err(Error::Lost(loss.to_string())),
+            Health::Held | Health::Danger => Ok(()),
+        }
+    }
+
+    /// Tells how far the work is: `percent` from 0 to 100, and a word for people. It goes
+    /// out with a heartbeat, now.
+    pub fn progress(&self, percent: f32, message: impl Into<String>) {
+        let basis_points = (percent.clamp(0.0, 100.0) * 100.0).round() as u16;
+        let progress = Progress { basis_points, message: message.into() };
+        self.client.inner.keeper.tell_progress(self.reference(), progress);
+    }
+
+    /// Says which process group does the work of a
+    /// [supervised](crate::RequestBuilder::supervised) lease, just before it begins.
+    ///
+    /// # Errors
+    /// [`Error::Lost`] if the claim comes too late: then nothing may be started.
+    pub async fn claim(&self, group: ProcessGroup) -> Result<(), Error> {
+        let sent_at = BootTime::now();
+        let command = Command::Claim { lease: self.reference(), group };
+        let inner = &self.client.inner;
+        let patience = inner.patience(&|_| {});
+        let outcome = inner.stored.step_patiently(&command, None, &patience).await?;
+        if !matches!(outcome.reply, Reply::Granted(_)) {
+            return Err(Error::Lost("it was claimed too late".to_owned()));
+        }
+        inner.keeper.extended(self.reference(), sent_at);
+        Ok(())
+    }
+
+    /// Gives the lease back and waits for the store's word, for as long as the client bears
+    /// with a store that does not answer. After that the client goes on trying by itself.
+    ///
+    /// # Errors
+    /// [`Error::Lost`] if it was lost before, [`Error::Store`] if the store did not confirm.
+    pub async fn release(mut self) -> Result<(), Error> {
+        let patience = self.client.inner.options.store_patience;
+        let mut settled = self.begin_release();
+        let confirmed = settled.wait_for(Option::is_some);
+        match tokio::time::timeout(patience, confirmed).await {
+            Ok(Ok(settled)) => match settled.as_ref() {
+                Some(Settled::Released) => Ok(()),
+                _ => Err(Error::Lost("it had ended before it was released".to_owned())),
+            },
+            _ => Err(Error::Store(crate::store::StoreError::Unavailable {
+                place: "of this lease".to_owned(),
+                reason: "it did not confirm the release".to_owned(),
+            })),
+        }
+    }
+
+    /// Ends the heartbeats without giving the lease back: its GPUs stay taken until it has
+    /// run out and its processes are gone.
+    pub fn abandon(mut self) {
+        self.is_released = true;
+        self.listening.abort();
+        self.post.forget(self.id());
+        self.client.inner.keeper.let_go(self.reference());
+    }
+
+    fn begin_release(&mut self) -> watch::Receiver<Option<Settled>> {
+        self.is_released = true;
+        // First the heartbeats end, then the lease is released, then it is forgotten.
+        self.listening.abort();
+        self.post.forget(self.id());
+        self.client.inner.keeper.let_go(self.reference());
+        let (settled, receiver) = watch::channel(None);
+        let release = release_until_settled(self.client.clone(), self.reference(), settled);
+        self.client.inner.unsettled.send_modify(|count| *count += 1);
+        self.client.inner.engine.handle().spawn(release);
+        receiver
+    }
+
+    async fn until(&self, reached: impl FnMut(&LeaseState) -> bool) {
+        let mut state = self.state.clone();
+        if state.wait_for(reached).await.is_err() {
+            // It was given back and will never change again.
+            std::future::pending::<()>().await;
+        }
+    }
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        if self.is_released {
+            return;
+        }
+        let patience = self.client.inner.options.store_patience;
+        let mut settled = self.begin_release();
+        // Where the caller may be kept waiting, it sees the GPU given back.
+        self.client.inner.engine.block_on(async move {
+            // Unconfirmed in time: the client goes on trying by itself.
+            let _ = tokio::time::timeout(patience, settled.wait_for(Option::is_some)).await;
+        });
+    }
+}
+
+/// What became of a release.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Settled {
+    Released,
+    /// The lease had ended before. The store now knows that its holder is done with it.
+    WasLost,
+}
+
+/// Says that the work is over until the store has heard it. Until then the GPU of a lease
+/// that ran out counts as in use, because this process lives.
+async fn release_until_settled(
+    client: Client,
+    lease: LeaseRef,
+    settled: watch::Sender<Option<Settled>>,
+) {
+    let mut pause = Duration::from_millis(20);
+    loop {
+        let answer = client.inner.stored.step(&Command::Release(lease), None).await;
+        let outcome = match answer {
+            Ok(outcome) if outcome.reply == Reply::Done => Some(Settled::Released),
+            Ok(_) | Err(StepError::Refused(_)) => Some(Settled::WasLost),
+            Err(StepError::Store(_)) => None,
+        };
+        if outcome.is_some() {
+            settled.send_replace(outcome);
+            break;
+        }
+        tokio::time::sleep(jittered(pause)).await;
+        pause = (pause * 2).min(Duration::from_secs(10));
+    }
+    client.inner.unsettled.send_modify(|count| *count -= 1);
+}

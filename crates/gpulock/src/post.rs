@@ -1,0 +1,67 @@
+//! One mailbox for all requests and leases of a process.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use gpulock_core::{Channel, LeaseId};
+use tokio::sync::Notify;
+
+use crate::store::{Mailbox, Store};
+
+/// Hands each wake-up to the request or lease that it is about.
+#[derive(Debug)]
+pub(crate) struct Post {
+    /// Where requests and leases of this process are woken; `None` if they only poll.
+    pub(crate) channel: Option<Channel>,
+    bells: Arc<Mutex<HashMap<LeaseId, Arc<Notify>>>>,
+    delivery: Option<tokio::task::JoinHandle<()>>,
+}
+
+impl Post {
+    /// Opens the mailbox. Wake-ups are a hint: where none can be had, waiters poll.
+    pub(crate) async fn open(store: &dyn Store) -> Self {
+        let bells: Arc<Mutex<HashMap<LeaseId, Arc<Notify>>>> = Arc::default();
+        let Ok(mailbox) = store.open_mailbox().await else {
+            return Self { channel: None, bells, delivery: None };
+        };
+        let channel = Some(mailbox.channel());
+        let delivery = Some(tokio::spawn(deliver(mailbox, Arc::clone(&bells))));
+        Self { channel, bells, delivery }
+    }
+
+    /// Waiters of this process only poll.
+    pub(crate) fn closed() -> Self {
+        Self { channel: None, bells: Arc::default(), delivery: None }
+    }
+
+    /// A bell that rings at each wake-up for this request or lease.
+    pub(crate) fn bell(&self, lease_id: LeaseId) -> Arc<Notify> {
+        Arc::clone(lock(&self.bells).entry(lease_id).or_default())
+    }
+
+    /// Nobody listens for this one any more.
+    pub(crate) fn forget(&self, lease_id: LeaseId) {
+        lock(&self.bells).remove(&lease_id);
+    }
+}
+
+impl Drop for Post {
+    fn drop(&mut self) {
+        if let Some(delivery) = &self.delivery {
+            delivery.abort();
+        }
+    }
+}
+
+async fn deliver(mut mailbox: Box<dyn Mailbox>, bells: Arc<Mutex<HashMap<LeaseId, Arc<Notify>>>>) {
+    while let Ok((lease_id, _why)) = mailbox.next().await {
+        let bell = lock(&bells).get(&lease_id).cloned();
+        if let Some(bell) = bell {
+            bell.notify_one();
+        }
+    }
+}
+
+fn lock<T>(bells: &Mutex<T>) -> MutexGuard<'_, T> {
+    bells.lock().unwrap_or_else(PoisonError::into_inner)
+}

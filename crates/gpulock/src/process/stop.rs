@@ -1,0 +1,260 @@
+//! Stops the processes of a group that was started under a lease, and never others.
+
+use std::fmt;
+use std::fs;
+use std::io;
+use std::time::Duration;
+
+use gpulock_core::{Process, ProcessGroup};
+use rustix::io::Errno;
+use rustix::process::{Signal, getpid, kill_process_group, test_kill_process};
+use tokio::time::{sleep, timeout};
+
+use super::group::{has_its_leader, id, invalid, members};
+use super::stat::{Stat, number};
+use super::watch::DeathWatch;
+
+/// How long after SIGKILL a process may take to vanish. One that hangs inside the kernel,
+/// as in a GPU driver, may never do so.
+const KILL_PATIENCE: Duration = Duration::from_secs(10);
+
+/// How often to look again for a process that cannot be watched, or that left the group.
+const LOOK_AGAIN: Duration = Duration::from_millis(200);
+
+/// Stops a group that the caller started: SIGTERM, SIGKILL after `grace`, and back when
+/// all its processes are really gone. `lease_id` is the lease that they run under.
+///
+/// The caller had better reap its child, the leader, only afterwards: until then the
+/// group's number is bound to it, and no doubt about the members can arise. A future that
+/// is dropped leaves the rest running.
+///
+/// # Errors
+///
+/// [`StopError`]; in each case some process may still run.
+pub async fn stop(group: ProcessGroup, lease_id: &str, grace: Duration) -> Result<(), StopError> {
+    let steps = [
+        (&[Signal::TERM, Signal::CONT][..], grace),
+        (&[Signal::KILL][..], KILL_PATIENCE),
+    ];
+    for (signals, patience) in steps {
+        let living = members(&group)?;
+        if living.is_empty() {
+            return Ok(());
+        }
+        if out_of_reach(&living) {
+            return Err(StopError::NotAllowed(Pids(living)));
+        }
+        if !(has_its_leader(&group)? || living.iter().all(|one| runs_under(*one, lease_id))) {
+            return Err(StopError::NotSure(Pids(living)));
+        }
+        signal(&group, signals)?;
+        if let Ok(gone) = timeout(patience, gone(&group)).await {
+            return Ok(gone?);
+        }
+    }
+    match members(&group)? {
+        left if left.is_empty() => Ok(()),
+        left if out_of_reach(&left) => Err(StopError::NotAllowed(Pids(left))),
+        left => Err(StopError::Survived(Pids(left))),
+    }
+}
+
+/// Why a group was not stopped.
+#[derive(Debug, thiserror::Error)]
+pub enum StopError {
+    /// It may be a stranger's; no signal was sent.
+    #[error("stop {0}: not sure that they run under this lease")]
+    NotSure(Pids),
+    /// The processes belong to another user.
+    #[error("stop {0}: not allowed to signal them")]
+    NotAllowed(Pids),
+    /// They outlived SIGKILL.
+    #[error("stop {0}: still there after SIGKILL")]
+    Survived(Pids),
+    /// The group could not be looked at, or is one that is never signalled.
+    #[error("stop a process group")]
+    Unseen(#[from] io::Error),
+}
+
+impl StopError {
+    /// What a person can do about it.
+    pub fn hint(&self) -> Option<&'static str> {
+        match self {
+            Self::NotSure(_) => {
+                Some("look at them with `ps`, and stop them by hand if they use the GPU")
+            }
+            Self::NotAllowed(_) => Some("stop them as their own user or as root"),
+            Self::Survived(_) => Some(
+                "they hang inside the kernel, mostly in a device driver: see `dmesg`; \
+                 resetting the GPU or a reboot may be needed",
+            ),
+            Self::Unseen(_) => None,
+        }
+    }
+}
+
+/// Some processes, shown to people as their numbers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Pids(pub Vec<Process>);
+
+impl fmt::Display for Pids {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(if self.0.len() == 1 {
+            "process"
+        } else {
+            "processes"
+        })?;
+        for (index, process) in self.0.iter().enumerate() {
+            let comma = if index == 0 { "" } else { "," };
+            write!(f, "{comma} {}", process.pid)?;
+        }
+        Ok(())
+    }
+}
+
+/// What one step against the group of a dead holder came to. The processes are those
+/// that lived before the step.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Pressed {
+    /// None of its processes lives.
+    Gone,
+    /// They were signalled; look again.
+    Signalled(Vec<Process>),
+    /// They belong to another user; nothing was sent.
+    NotAllowed(Vec<Process>),
+    /// They may be strangers; nothing was sent. All that is left is to wait for them.
+    NotSure(Vec<Process>),
+}
+
+/// One step on the way to a group's end, for whoever takes a GPU over: SIGTERM while less
+/// than `grace` has passed since the group was first asked to stop, SIGKILL after that.
+/// It remembers nothing, so that any other process can take the next step.
+///
+/// The record of a group may be forged by whoever can write to the store. So a signal is
+/// sent only where the processes themselves show, by `GPULOCK_LEASE_ID` in the environment
+/// that they were started with, that they run under `lease_id`: one is enough while the
+/// leader is there (the kernel vouches for the rest), else all. Programs that write over
+/// their environment (to change their title) are waited for.
+///
+/// May block while a member hangs inside the kernel: call it where that does no harm.
+///
+/// # Errors
+///
+/// When the group cannot be looked at, or is one that is never signalled.
+pub fn press(
+    group: &ProcessGroup,
+    lease_id: &str,
+    since_asked: Duration,
+    grace: Duration,
+) -> io::Result<Pressed> {
+    let living = members(group)?;
+    if living.is_empty() {
+        return Ok(Pressed::Gone);
+    }
+    let mut shown = living.iter().map(|one| runs_under(*one, lease_id));
+    let sure = if has_its_leader(group)? {
+        shown.any(|ours| ours)
+    } else {
+        shown.all(|ours| ours)
+    };
+    if !sure {
+        return Ok(Pressed::NotSure(living));
+    }
+    if out_of_reach(&living) {
+        return Ok(Pressed::NotAllowed(living));
+    }
+    let asking = since_asked < grace;
+    signal(
+        group,
+        if asking {
+            &[Signal::TERM, Signal::CONT]
+        } else {
+            &[Signal::KILL]
+        },
+    )?;
+    Ok(Pressed::Signalled(living))
+}
+
+/// Whether the process was started under the lease. What cannot be read proves nothing.
+fn runs_under(process: Process, lease_id: &str) -> bool {
+    let wanted = format!("GPULOCK_LEASE_ID={lease_id}");
+    fs::read(format!("/proc/{}/environ", process.pid)).is_ok_and(|all| {
+        all.split(|&byte| byte == 0)
+            .any(|one| one == wanted.as_bytes())
+    })
+}
+
+/// Whether we may signal none of them. (For a group kill(2) also succeeds when the only
+/// one that it reached was a zombie.)
+fn out_of_reach(processes: &[Process]) -> bool {
+    let denied = |one: &Process| number(one.pid).map(test_kill_process) == Some(Err(Errno::PERM));
+    processes.iter().all(denied)
+}
+
+/// From `/proc`, because our group may lie outside of our PID namespace. It then has the
+/// number 0, which rustix does not expect of getpgrp(2).
+fn own_group() -> io::Result<u32> {
+    let own = getpid().as_raw_nonzero().get().unsigned_abs();
+    Ok(Stat::read(own)?.map_or(0, |stat| stat.group))
+}
+
+fn signal(group: &ProcessGroup, signals: &[Signal]) -> io::Result<()> {
+    let id = id(group)?;
+    if own_group()? == group.leader.pid {
+        return Err(invalid(
+            "signal a process group: this process is in it".to_owned(),
+        ));
+    }
+    for signal in signals {
+        match kill_process_group(id, *signal) {
+            Ok(()) | Err(Errno::SRCH) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(())
+}
+
+/// Returns when no member lives. Members may fork meanwhile, so each death is followed by
+/// another look.
+async fn gone(group: &ProcessGroup) -> io::Result<()> {
+    while let Some(&member) = members(group)?.first() {
+        match DeathWatch::open(member) {
+            Ok(watch) => {
+                // Too late or not: the next look tells.
+                let _ = timeout(LOOK_AGAIN, watch.died()).await;
+            }
+            Err(_) => sleep(LOOK_AGAIN).await,
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::process::this_process;
+
+    #[test]
+    fn our_own_group_is_never_signalled() {
+        let own = group_of(own_group().unwrap());
+        assert_eq!(
+            signal(&own, &[Signal::CONT]).unwrap_err().kind(),
+            io::ErrorKind::InvalidInput
+        );
+    }
+
+    #[test]
+    fn an_environment_that_does_not_name_the_lease_proves_nothing() {
+        assert!(!runs_under(this_process().unwrap(), "no such lease"));
+    }
+
+    #[test]
+    fn processes_are_shown_by_their_numbers() {
+        let process = |pid| Process { pid, start_time: 7 };
+        assert_eq!(Pids(vec![process(5)]).to_string(), "process 5");
+        assert_eq!(
+            Pids(vec![process(5), process(8)]).to_string(),
+            "processes 5, 8"
+        );
+    }
+}

@@ -1,0 +1,195 @@
+//! Asking for GPUs.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use gpulock_core::{GpuRef, LeaseId, Priority, Request, TaskName, Term, Wish};
+use tokio::sync::{oneshot, watch};
+use tokio::task::JoinHandle;
+
+use crate::client::{Asking, Client};
+use crate::clock::BootTime;
+use crate::error::Error;
+use crate::lease::Lease;
+use crate::wait::{Bounds, WaitState};
+
+/// A request that is being put together.
+#[derive(Debug)]
+#[must_use = "nothing is asked before `acquire` or `start`"]
+pub struct RequestBuilder {
+    client: Client,
+    task: TaskName,
+    wish: Wish,
+    priority: Priority,
+    term: Term,
+    interval: Duration,
+    /// `None`: for ever.
+    max_wait: Option<Duration>,
+    waits: bool,
+    unseen: Duration,
+    store_patience: Duration,
+    supervised: bool,
+}
+
+impl RequestBuilder {
+    pub(crate) fn new(client: Client, task: TaskName) -> Self {
+        let options = &client.inner.options;
+        Self {
+            task,
+            wish: Wish::Any(1),
+            priority: Priority::Normal,
+            term: Term::Heartbeats(options.heartbeat_timeout),
+            interval: options.heartbeat_interval,
+            max_wait: Some(options.max_wait),
+            waits: true,
+            unseen: options.polling.longest * 3,
+            store_patience: options.store_patience,
+            supervised: false,
+            client,
+        }
+    }
+
+    /// Any so many GPUs, all at once.
+    pub fn any(mut self, count: u32) -> Self {
+        self.wish = Wish::Any(count);
+        self
+    }
+
+    /// Exactly these GPUs, all at once.
+    pub fn named(mut self, gpus: Vec<GpuRef>) -> Self {
+        self.wish = Wish::Named(gpus);
+        self
+    }
+
+    /// Before those of lower priority.
+    pub fn priority(mut self, priority: Priority) -> Self {
+        self.priority = priority;
+        self
+    }
+
+    /// Gives up after so long. Without this it waits as long as the client's options say.
+    pub fn max_wait(mut self, span: Duration) -> Self {
+        self.max_wait = Some(span);
+        self
+    }
+
+    /// Does not wait at all, neither for a GPU nor for the store.
+    pub fn no_wait(mut self) -> Self {
+        (self.waits, self.store_patience) = (false, Duration::ZERO);
+        self
+    }
+
+    /// How long the waiter may go unseen before it drops out of the queue.
+    pub fn drops_out_after(mut self, unseen: Duration) -> Self {
+        self.unseen = unseen;
+        self
+    }
+
+    /// Heartbeats so far apart, and how long the lease lives without one.
+    pub fn heartbeats(mut self, interval: Duration, timeout: Duration) -> Self {
+        (self.interval, self.term) = (interval, Term::Heartbeats(timeout));
+        self
+    }
+
+    /// A lease of fixed length, without heartbeats.
+    pub fn fixed_term(mut self, span: Duration) -> Self {
+        self.term = Term::Fixed(span);
+        self
+    }
+
+    /// Bears so long with a store that does not answer.
+    pub fn store_patience(mut self, span: Duration) -> Self {
+        self.store_patience = span;
+        self
+    }
+
+    /// The work will run in a process group of its own. The lease is not in use, and is
+    /// taken back after the pool's claim time, until [`Lease::claim`] names the group.
+    pub fn supervised(mut self) -> Self {
+        self.supervised = true;
+        self
+    }
+
+    /// Asks, and waits until the GPUs are granted. Not on a client that works on the
+    /// caller's runtime, see [`ClientBuilder::on`](crate::ClientBuilder::on).
+    ///
+    /// # Errors
+    /// [`Error::NotAcquired`] when the GPUs did not become free in time, [`Error::Refused`]
+    /// when they never can, [`Error::Store`] when the store cannot be used.
+    pub fn acquire(self) -> Result<Lease, Error> {
+        let client = self.client.clone();
+        let acquiring = self.start()?;
+        client.inner.engine.block_on(acquiring).unwrap_or(Err(Error::CalledOff))
+    }
+
+    /// Begins to ask. The answer is awaited; dropping it calls the request off.
+    ///
+    /// # Errors
+    /// [`Error::Start`] when the system gives no random numbers.
+    pub fn start(self) -> Result<Acquiring, Error> {
+        let began = BootTime::now();
+        let until = self.max_wait.map(|span| began + span);
+        let (state, progress) = watch::channel(WaitState::default());
+        let (call_off, called_off) = oneshot::channel();
+        let lease_id = new_lease_id()?;
+        let client = self.client;
+        let asking = Asking {
+            request: Request {
+                lease_id,
+                task: self.task,
+                owner: client.inner.owner().clone(),
+                wish: self.wish,
+                priority: self.priority,
+                term: self.term,
+                supervised: self.supervised,
+                patience: self.waits.then_some(self.unseen),
+                channel: None,
+                inside: client.inner.options.inside.clone(),
+            },
+            bounds: Bounds { began, until, store_patience: self.store_patience },
+            interval: self.interval,
+            state,
+            called_off,
+        };
+        let answer = client.inner.engine.handle().spawn(client.clone().obtain(asking));
+        Ok(Acquiring { lease_id, progress, answer, _call_off: call_off })
+    }
+}
+
+/// A request under way. Awaiting it gives the lease; dropping it calls the request off.
+#[derive(Debug)]
+pub struct Acquiring {
+    lease_id: LeaseId,
+    progress: watch::Receiver<WaitState>,
+    answer: JoinHandle<Result<Lease, Error>>,
+    _call_off: oneshot::Sender<()>,
+}
+
+impl Acquiring {
+    /// The id that the lease will have.
+    pub fn lease_id(&self) -> LeaseId {
+        self.lease_id
+    }
+
+    /// What the waiter knows about its wait, as it changes.
+    pub fn progress(&self) -> watch::Receiver<WaitState> {
+        self.progress.clone()
+    }
+}
+
+impl Future for Acquiring {
+    type Output = Result<Lease, Error>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        // The task ends early only when its runtime does.
+        Pin::new(&mut self.answer).poll(context).map(|ended| ended.unwrap_or(Err(Error::CalledOff)))
+    }
+}
+
+fn new_lease_id() -> Result<LeaseId, Error> {
+    let mut bits = [0; 16];
+    getrandom::fill(&mut bits).map_err(|error| Error::Start(std::io::Error::other(error)))?;
+    Ok(LeaseId::from_bits(u128::from_be_bytes(bits)))
+}

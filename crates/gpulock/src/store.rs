@@ -1,0 +1,275 @@
+//! What a store is: a versioned record of each pool, a journal of what happened, and a way
+//! to wake waiters. It knows nothing of the rules.
+//!
+//! # The contract
+//!
+//! 1. [`Store::read`] gives one consistent picture of a pool: record, versions and the
+//!    store's time belong together. A pool that nobody has written yet is empty, at
+//!    versions 0.
+//! 2. [`Store::swap`] writes everything it is given (record, events, running sums) or
+//!    nothing. It writes only if every part that the decision [read](Parts) still has the
+//!    expected version and the store's clock has reached [`Changes::not_before`];
+//!    otherwise it answers with the present picture. A write raises the version of each
+//!    part that it changes: ledger and leases are one part, the queue is the other.
+//! 3. A waiter gets its arrival number when it is written, larger than that of everybody
+//!    in the queue. Writing a waiter that is already queued leaves it where it is, so
+//!    those who join at the same time do not disturb each other and joining twice is safe.
+//! 4. Reading on behalf of a waiter stamps it as seen, without raising a version.
+//! 5. Wake-ups are sent after the write, at most once, and may be lost. No promise hangs
+//!    on one.
+//! 6. A write whose reply is lost may have happened or not. The caller asks again, which
+//!    is safe because it chose the lease id.
+//! 7. An error says whether trying again can help ([`StoreError::is_transient`]). A store
+//!    that is damaged, foreign or newer is refused and left as it is.
+//!
+//! The suite [`conformance`](crate::conformance) tests each promise by name on any store.
+
+use std::fmt;
+use std::path::PathBuf;
+
+use async_trait::async_trait;
+use gpulock_core::{
+    Changes, Channel, Event, LeaseId, Parts, Pool, PoolName, Step, TaskName, Time, Waiter, Wake,
+    Why,
+};
+
+#[cfg(feature = "conformance")]
+pub mod faulty;
+pub mod memory;
+#[cfg(feature = "sqlite")]
+pub mod sqlite;
+
+/// A place that keeps pools. See the [module](self) for the contract.
+#[async_trait]
+pub trait Store: fmt::Debug + Send + Sync {
+    /// The present picture of a pool, on behalf of a request that may be in its queue.
+    async fn read(&self, pool: &PoolName, asking: Option<LeaseId>) -> Result<View, StoreError>;
+
+    /// Writes what a step changed, if what it was based on still holds.
+    async fn swap(&self, write: Write<'_>) -> Result<Swapped, StoreError>;
+
+    /// Opens a mailbox for wake-ups. One process needs only one.
+    async fn open_mailbox(&self) -> Result<Box<dyn Mailbox>, StoreError>;
+
+    /// The first `limit` waiters of a pool, in order.
+    async fn waiters(&self, pool: &PoolName, limit: usize) -> Result<Vec<Waiter>, StoreError>;
+
+    /// What happened in a pool, the latest first.
+    async fn history(&self, pool: &PoolName, wanted: &Wanted) -> Result<Vec<Event>, StoreError>;
+
+    /// The pools that were ever written, in the order of their names.
+    async fn pools(&self) -> Result<Vec<PoolName>, StoreError>;
+
+    /// Who can reach this store.
+    fn scope(&self) -> Scope;
+}
+
+/// One consistent picture of a pool.
+#[derive(Clone, Debug)]
+pub struct View {
+    /// The record as the rules look at it.
+    pub pool: Pool,
+    /// The versions of its parts.
+    pub versions: Versions,
+    /// The store's time at which the picture was true.
+    pub now: Time,
+    /// How many wait before the request on whose behalf it was read; `None` if that one is
+    /// not in the queue.
+    pub ahead: Option<u64>,
+}
+
+/// The versions of the two parts of a record.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Versions {
+    /// Of ledger and leases.
+    pub leases: u64,
+    /// Of the queue.
+    pub queue: u64,
+}
+
+impl Versions {
+    /// Whether every part that was read still is what it was.
+    pub fn still_hold(self, present: Self, reads: Parts) -> bool {
+        (!reads.leases || self.leases == present.leases)
+            && (!reads.queue || self.queue == present.queue)
+    }
+
+    /// The versions after these changes.
+    #[must_use]
+    pub fn after(self, changes: &Changes) -> Self {
+        let leases = changes.ledger.is_some() || !changes.leases.is_empty();
+        let queue = !changes.waiters.is_empty();
+        Self { leases: self.leases + u64::from(leases), queue: self.queue + u64::from(queue) }
+    }
+}
+
+/// A step to be written.
+#[derive(Clone, Copy, Debug)]
+pub struct Write<'a> {
+    /// Which pool.
+    pub pool: &'a PoolName,
+    /// The versions that the step was based on.
+    pub expected: Versions,
+    /// Changes, events and wake-ups.
+    pub step: &'a Step,
+    /// On whose behalf to look if the write comes too late.
+    pub asking: Option<LeaseId>,
+}
+
+/// What became of a write.
+#[derive(Debug)]
+pub enum Swapped {
+    /// It is written.
+    Written,
+    /// Somebody else was first: this is the present picture.
+    Conflict(Box<View>),
+}
+
+/// Which events are wanted.
+#[derive(Clone, Debug)]
+pub struct Wanted {
+    /// At most so many.
+    pub limit: usize,
+    /// Of this task only.
+    pub task: Option<TaskName>,
+}
+
+/// Who can reach a store.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Scope {
+    /// Processes of one host: what belongs to an earlier boot is dead.
+    Host,
+    /// Any host.
+    Network,
+}
+
+/// Receives the wake-ups of one process.
+#[async_trait]
+pub trait Mailbox: fmt::Debug + Send {
+    /// The address that requests and leases of this process carry.
+    fn channel(&self) -> Channel;
+
+    /// The next wake-up: which request or lease it is about, and why.
+    async fn next(&mut self) -> Result<(LeaseId, Why), StoreError>;
+}
+
+/// Why a store did not do what it was asked to. Nothing was written unless the reply was
+/// lost on the way ([`StoreError::Unavailable`]).
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// The store did not answer, or not in time.
+    #[error("the store {place} cannot be reached: {reason}")]
+    Unavailable {
+        /// Which store.
+        place: String,
+        /// What went wrong.
+        reason: String,
+    },
+    /// Somebody else kept the store busy for too long.
+    #[error("the store {0} is kept busy by another process")]
+    Busy(String),
+    /// The disk has no room left.
+    #[error("the store {0} cannot be written: no space is left on its disk")]
+    Full(String),
+    /// The store's folder or file may not be written.
+    #[error("the store {place} cannot be used: {reason}")]
+    NotWritable {
+        /// Which store.
+        place: String,
+        /// What is not allowed.
+        reason: String,
+    },
+    /// The file is not whole.
+    #[error("the store {place} is damaged: {reason}")]
+    Damaged {
+        /// Which store.
+        place: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// The file belongs to another program.
+    #[error("{0} is not a gpulock store")]
+    Foreign(String),
+    /// The file was written by a newer gpulock.
+    #[error("the store {place} has format {found}, this gpulock knows formats up to {known}")]
+    Newer {
+        /// Which store.
+        place: String,
+        /// The format of the file.
+        found: u32,
+        /// The newest format that this program knows.
+        known: u32,
+    },
+    /// The file was removed or replaced while it was in use.
+    #[error("the store {0} was removed or replaced while it was in use")]
+    Replaced(PathBuf),
+    /// The URL names no store that this program has.
+    #[error("{url} is not a store that this gpulock can use: {reason}")]
+    BadUrl {
+        /// The URL, without its password.
+        url: String,
+        /// Why not.
+        reason: String,
+    },
+}
+
+impl StoreError {
+    /// Whether trying again soon can help.
+    pub fn is_transient(&self) -> bool {
+        matches!(self, Self::Unavailable { .. } | Self::Busy(_))
+    }
+
+    /// What a person can do about it.
+    pub fn hint(&self) -> Option<String> {
+        Some(match self {
+            Self::Unavailable { .. } => "`gpulock doctor` looks at the store and says what is wrong".to_owned(),
+            Self::Busy(_) => "a process may be stopped in the middle of a write; `gpulock doctor` names it".to_owned(),
+            Self::Full(_) => "free some space on that disk; leases that are held end at their deadlines".to_owned(),
+            Self::NotWritable { .. } => {
+                "give yourself write access to the folder and the file, or choose another store with --store sqlite:///PATH".to_owned()
+            }
+            Self::Damaged { place, .. } => format!(
+                "stop everything that uses it and move {place} and the files beside it that begin with its name to a safe place; the next command starts a new store"
+            ),
+            Self::Foreign(_) => "choose another file with --store sqlite:///PATH; this one was left as it is".to_owned(),
+            Self::Newer { .. } => "upgrade this gpulock; the store was left as it is".to_owned(),
+            Self::Replaced(_) => "leases in the old file are lost to newcomers: let running work end, then start again".to_owned(),
+            Self::BadUrl { .. } => "stores look like sqlite:///PATH/FILE.db or memory:".to_owned(),
+        })
+    }
+}
+
+/// A wake-up as it is sent: one line of text.
+pub(crate) mod letter {
+    use super::{LeaseId, Why};
+
+    pub(crate) const MAX_LEN: usize = 64;
+
+    pub(crate) fn write(lease_id: LeaseId, why: Why) -> String {
+        let why = match why {
+            Why::Granted => "granted",
+            Why::Watch => "watch",
+            Why::Stop => "stop",
+        };
+        format!("{lease_id} {why}")
+    }
+
+    /// `None` for anything that is not a letter: anybody on the host can send one.
+    pub(crate) fn read(text: &[u8]) -> Option<(LeaseId, Why)> {
+        let (lease_id, why) = std::str::from_utf8(text).ok()?.split_once(' ')?;
+        let why = match why {
+            "granted" => Why::Granted,
+            "watch" => Why::Watch,
+            "stop" => Why::Stop,
+            _ => return None,
+        };
+        Some((lease_id.parse().ok()?, why))
+    }
+}
+
+/// Sends wake-ups with `send`, which may fail: they are hints.
+pub(crate) fn send_letters(wake: &[Wake], mut send: impl FnMut(&Channel, &str)) {
+    for wake in wake {
+        send(&wake.channel, &letter::write(wake.lease_id, wake.why));
+    }
+}

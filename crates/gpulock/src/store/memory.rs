@@ -1,0 +1,165 @@
+//! The store in memory: for tests, and as the plainest example of a store.
+
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use gpulock_core::{Channel, Event, LeaseId, PoolName, Record, Time, Waiter, Why};
+use tokio::sync::mpsc;
+
+use super::{
+    Mailbox, Scope, Store, StoreError, Swapped, Versions, View, Wanted, Write, letter, send_letters,
+};
+use crate::clock::wall_time;
+
+/// Events that are kept of each pool.
+const JOURNAL_CAP: usize = 10_000;
+
+/// Keeps pools in the memory of this process. Clones share the same pools.
+#[derive(Clone, Debug, Default)]
+pub struct MemoryStore {
+    state: Arc<Mutex<State>>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    pools: BTreeMap<PoolName, Shelf>,
+    mailboxes: HashMap<String, mpsc::UnboundedSender<String>>,
+    opened: u64,
+    /// How far the store's clock is ahead of the host's.
+    ahead: Duration,
+    /// The latest time that it showed: it never goes back.
+    latest: Time,
+}
+
+#[derive(Debug, Default)]
+struct Shelf {
+    record: Record,
+    versions: Versions,
+    journal: VecDeque<Event>,
+}
+
+impl MemoryStore {
+    /// An empty store.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Lets the store's clock jump forward, so that a test need not wait.
+    pub fn advance(&self, span: Duration) {
+        self.lock().ahead += span;
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    fn now(&mut self) -> Time {
+        self.latest = self.latest.max(wall_time() + self.ahead);
+        self.latest
+    }
+
+    fn view(&mut self, pool: &PoolName, asking: Option<LeaseId>) -> View {
+        let now = self.now();
+        let Some(shelf) = self.pools.get_mut(pool) else {
+            return View { pool: Default::default(), versions: Versions::default(), now, ahead: None };
+        };
+        let pool = shelf.record.view(asking, now);
+        let ahead = asking.and_then(|lease_id| shelf.record.ahead_of(lease_id));
+        View { pool, versions: shelf.versions, now, ahead }
+    }
+}
+
+#[async_trait]
+impl Store for MemoryStore {
+    async fn read(&self, pool: &PoolName, asking: Option<LeaseId>) -> Result<View, StoreError> {
+        Ok(self.lock().view(pool, asking))
+    }
+
+    async fn swap(&self, write: Write<'_>) -> Result<Swapped, StoreError> {
+        let mut state = self.lock();
+        let changes = &write.step.changes;
+        let too_early = changes.not_before.is_some_and(|moment| state.now() < moment);
+        let present = state.pools.get(write.pool).map(|shelf| shelf.versions).unwrap_or_default();
+        if too_early || !write.expected.still_hold(present, changes.reads) {
+            return Ok(Swapped::Conflict(Box::new(state.view(write.pool, write.asking))));
+        }
+        let shelf = state.pools.entry(write.pool.clone()).or_default();
+        shelf.record.apply(changes);
+        shelf.versions = shelf.versions.after(changes);
+        shelf.journal.extend(write.step.events.iter().cloned());
+        let excess = shelf.journal.len().saturating_sub(JOURNAL_CAP);
+        shelf.journal.drain(..excess);
+        send_letters(&write.step.wake, |channel, letter| {
+            if let Some(mailbox) = state.mailboxes.get(&channel.0) {
+                // A closed mailbox belongs to a client that is gone.
+                let _ = mailbox.send(letter.to_owned());
+            }
+        });
+        Ok(Swapped::Written)
+    }
+
+    async fn open_mailbox(&self) -> Result<Box<dyn Mailbox>, StoreError> {
+        let mut state = self.lock();
+        state.opened += 1;
+        let channel = Channel(format!("memory-{}", state.opened));
+        let (sender, letters) = mpsc::unbounded_channel();
+        state.mailboxes.insert(channel.0.clone(), sender);
+        Ok(Box::new(MemoryMailbox { channel, letters, store: self.clone() }))
+    }
+
+    async fn waiters(&self, pool: &PoolName, limit: usize) -> Result<Vec<Waiter>, StoreError> {
+        let state = self.lock();
+        Ok(state.pools.get(pool).map(|shelf| shelf.record.waiters(limit)).unwrap_or_default())
+    }
+
+    async fn history(&self, pool: &PoolName, wanted: &Wanted) -> Result<Vec<Event>, StoreError> {
+        let state = self.lock();
+        let journal = state.pools.get(pool).into_iter().flat_map(|shelf| shelf.journal.iter().rev());
+        let of_task = journal.filter(|event| match &wanted.task {
+            Some(task) => event.party.as_ref().is_some_and(|party| party.task == *task),
+            None => true,
+        });
+        Ok(of_task.take(wanted.limit).cloned().collect())
+    }
+
+    async fn pools(&self) -> Result<Vec<PoolName>, StoreError> {
+        Ok(self.lock().pools.keys().cloned().collect())
+    }
+
+    fn scope(&self) -> Scope {
+        Scope::Host
+    }
+}
+
+#[derive(Debug)]
+struct MemoryMailbox {
+    channel: Channel,
+    letters: mpsc::UnboundedReceiver<String>,
+    store: MemoryStore,
+}
+
+#[async_trait]
+impl Mailbox for MemoryMailbox {
+    fn channel(&self) -> Channel {
+        self.channel.clone()
+    }
+
+    async fn next(&mut self) -> Result<(LeaseId, Why), StoreError> {
+        while let Some(text) = self.letters.recv().await {
+            if let Some(letter) = letter::read(text.as_bytes()) {
+                return Ok(letter);
+            }
+        }
+        Err(StoreError::Unavailable { place: "memory:".to_owned(), reason: "it was closed".to_owned() })
+    }
+}
+
+impl Drop for MemoryMailbox {
+    fn drop(&mut self) {
+        self.store.lock().mailboxes.remove(&self.channel.0);
+    }
+}

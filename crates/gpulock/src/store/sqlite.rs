@@ -1,0 +1,247 @@
+//! The embedded store: one SQLite file that all processes of a host share, no daemon.
+//!
+//! - **Atomic.** A step is one `BEGIN IMMEDIATE` transaction in WAL mode.
+//! - **Its clock** is the host's, set at the first use after a boot and driven by
+//!   `CLOCK_BOOTTIME` from then on: when somebody sets the wall clock, no lease expires
+//!   early and none lives on.
+//! - **Wake-ups** are datagrams to abstract Unix sockets: no files to clean up, no rights
+//!   to give. Processes in another network namespace do not hear them and poll instead.
+//! - **Damage is refused.** The file is checked before it is opened, and one that was
+//!   replaced under a running process is noticed at the next step.
+
+mod file;
+mod rows;
+
+use std::os::linux::net::SocketAddrExt;
+use std::os::unix::net::{SocketAddr, UnixDatagram};
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use async_trait::async_trait;
+use gpulock_core::{Channel, Event, LeaseId, PoolName, Time, Waiter, Wake, Why};
+use rusqlite::{Connection, ErrorCode, OptionalExtension, params};
+
+use self::rows::Transaction;
+use super::{
+    Mailbox, Scope, Store, StoreError, Swapped, View, Wanted, Write, letter, send_letters,
+};
+use crate::clock::{BootTime, wall_time};
+use crate::process;
+
+/// Keeps pools in one database file.
+#[derive(Debug)]
+pub struct SqliteStore {
+    path: PathBuf,
+    /// Device and inode of the file when it was opened.
+    identity: Option<(u64, u64)>,
+    connection: Mutex<Connection>,
+    /// What to add to the time since boot, in microseconds.
+    clock_offset: i64,
+    post: UnixDatagram,
+}
+
+impl SqliteStore {
+    /// Opens the store at `path`. If there is no such file it is created, with the rights
+    /// that the folder grants: whoever may create files in it may use the store.
+    ///
+    /// # Errors
+    /// A file that is damaged, belongs to another program or was written by a newer
+    /// gpulock is refused and left as it is; so is a folder that may not be written.
+    pub fn open(path: &Path) -> Result<Self, StoreError> {
+        let connection = file::open(path)?;
+        let clock_offset = set_clock(&connection).map_err(|e| failed(path, e))?;
+        let post = UnixDatagram::unbound().and_then(|socket| {
+            socket.set_nonblocking(true)?;
+            Ok(socket)
+        });
+        Ok(Self {
+            identity: file::identity(path),
+            connection: Mutex::new(connection),
+            clock_offset,
+            post: post.map_err(|error| unavailable(path, &error))?,
+            path: path.to_owned(),
+        })
+    }
+
+    /// Reads the whole file and says what is wrong with it, if anything.
+    ///
+    /// # Errors
+    /// [`StoreError::Damaged`] with SQLite's finding.
+    pub fn check_integrity(&self) -> Result<(), StoreError> {
+        let finding: String = self.ask(|connection| {
+            connection.query_row("PRAGMA integrity_check(1)", [], |row| row.get(0))
+        })?;
+        match finding.as_str() {
+            "ok" => Ok(()),
+            _ => Err(StoreError::Damaged { place: place_of(&self.path), reason: finding }),
+        }
+    }
+
+    fn ask<T>(&self, query: impl FnOnce(&Connection) -> rusqlite::Result<T>) -> Result<T, StoreError> {
+        if file::identity(&self.path) != self.identity {
+            return Err(StoreError::Replaced(self.path.clone()));
+        }
+        query(&self.lock()).map_err(|e| failed(&self.path, e))
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Connection> {
+        self.connection.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn now(&self) -> Time {
+        Time::from_micros(since_boot().saturating_add_signed(self.clock_offset))
+    }
+
+    fn send(&self, wake: &[Wake]) {
+        send_letters(wake, |channel, letter| {
+            if let Ok(address) = SocketAddr::from_abstract_name(&channel.0) {
+                // A closed mailbox belongs to a process that is gone, a full one is awake.
+                let _ = self.post.send_to_addr(letter.as_bytes(), &address);
+            }
+        });
+    }
+}
+
+#[async_trait]
+impl Store for SqliteStore {
+    async fn read(&self, pool: &PoolName, asking: Option<LeaseId>) -> Result<View, StoreError> {
+        self.ask(|connection| {
+            let transaction = Transaction::read(connection)?;
+            let mut view = rows::view(connection, pool, asking, || self.now())?;
+            transaction.commit()?;
+            if let Some(asking) = asking {
+                rows::stamp(connection, pool, asking, &mut view)?;
+            }
+            Ok(view)
+        })
+    }
+
+    async fn swap(&self, write: Write<'_>) -> Result<Swapped, StoreError> {
+        let changes = &write.step.changes;
+        let swapped = self.ask(|connection| {
+            let transaction = Transaction::write(connection)?;
+            let now = self.now();
+            let head = rows::head(connection, write.pool)?;
+            let too_early = changes.not_before.is_some_and(|moment| now < moment);
+            if too_early || !write.expected.still_hold(head.versions, changes.reads) {
+                let view = rows::view(connection, write.pool, write.asking, || now)?;
+                return Ok(Swapped::Conflict(Box::new(view)));
+            }
+            rows::write(connection, write.pool, head, write.step)?;
+            transaction.commit()?;
+            Ok(Swapped::Written)
+        })?;
+        if matches!(swapped, Swapped::Written) {
+            self.send(&write.step.wake);
+        }
+        Ok(swapped)
+    }
+
+    async fn open_mailbox(&self) -> Result<Box<dyn Mailbox>, StoreError> {
+        let channel = Channel(format!("gpulock-{}-{:016x}", std::process::id(), fastrand::u64(..)));
+        let socket = SocketAddr::from_abstract_name(&channel.0)
+            .and_then(|address| UnixDatagram::bind_addr(&address))
+            .and_then(|socket| {
+                socket.set_nonblocking(true)?;
+                tokio::net::UnixDatagram::from_std(socket)
+            })
+            .map_err(|error| unavailable(&self.path, &error))?;
+        Ok(Box::new(SocketMailbox { channel, socket, path: self.path.clone() }))
+    }
+
+    async fn waiters(&self, pool: &PoolName, limit: usize) -> Result<Vec<Waiter>, StoreError> {
+        self.ask(|connection| rows::waiters(connection, pool, limit))
+    }
+
+    async fn history(&self, pool: &PoolName, wanted: &Wanted) -> Result<Vec<Event>, StoreError> {
+        self.ask(|connection| rows::history(connection, pool, wanted))
+    }
+
+    async fn pools(&self) -> Result<Vec<PoolName>, StoreError> {
+        self.ask(rows::pools)
+    }
+
+    fn scope(&self) -> Scope {
+        Scope::Host
+    }
+}
+
+#[derive(Debug)]
+struct SocketMailbox {
+    channel: Channel,
+    socket: tokio::net::UnixDatagram,
+    path: PathBuf,
+}
+
+#[async_trait]
+impl Mailbox for SocketMailbox {
+    fn channel(&self) -> Channel {
+        self.channel.clone()
+    }
+
+    async fn next(&mut self) -> Result<(LeaseId, Why), StoreError> {
+        let mut text = [0; letter::MAX_LEN];
+        loop {
+            let received = self.socket.recv(&mut text).await;
+            let length = received.map_err(|error| unavailable(&self.path, &error))?;
+            if let Some(letter) = letter::read(&text[..length]) {
+                return Ok(letter);
+            }
+        }
+    }
+}
+
+/// The offset of the store's clock for this boot. The first process after a boot sets it.
+fn set_clock(connection: &Connection) -> rusqlite::Result<i64> {
+    let boot_id = process::boot_id().unwrap_or_default();
+    let known = connection
+        .prepare_cached("SELECT offset FROM clock WHERE boot_id = ?1")?
+        .query_row([&boot_id], |row| row.get(0))
+        .optional()?;
+    if let Some(offset) = known {
+        return Ok(offset);
+    }
+    let offset = wall_time().as_micros() as i64 - since_boot() as i64;
+    let transaction = Transaction::write(connection)?;
+    connection.execute("INSERT OR IGNORE INTO clock (boot_id, offset) VALUES (?1, ?2)", params![boot_id, offset])?;
+    connection.execute("DELETE FROM clock WHERE boot_id <> ?1", [&boot_id])?;
+    let agreed =
+        connection.query_row("SELECT offset FROM clock WHERE boot_id = ?1", [&boot_id], |row| row.get(0))?;
+    transaction.commit()?;
+    Ok(agreed)
+}
+
+fn since_boot() -> u64 {
+    u64::try_from(BootTime::now().since_boot().as_micros()).unwrap_or(u64::MAX)
+}
+
+fn place_of(path: &Path) -> String {
+    path.display().to_string()
+}
+
+fn unavailable(path: &Path, error: &std::io::Error) -> StoreError {
+    StoreError::Unavailable { place: place_of(path), reason: error.to_string() }
+}
+
+/// SQLite's error by what it means for the caller.
+fn failed(path: &Path, error: rusqlite::Error) -> StoreError {
+    let place = place_of(path);
+    let reason = match &error {
+        rusqlite::Error::SqliteFailure(_, Some(message)) => message.clone(),
+        other => other.to_string(),
+    };
+    let denied = |reason: &str| StoreError::NotWritable { place: place.clone(), reason: reason.to_owned() };
+    match error.sqlite_error_code() {
+        Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => StoreError::Busy(place),
+        Some(ErrorCode::DiskFull) => StoreError::Full(place),
+        Some(ErrorCode::NotADatabase) => StoreError::Foreign(place),
+        Some(ErrorCode::ReadOnly) => denied("the file or its folder is read-only"),
+        Some(ErrorCode::PermissionDenied | ErrorCode::CannotOpen) => {
+            denied("SQLite cannot open it and the files beside it")
+        }
+        Some(ErrorCode::DatabaseCorrupt | ErrorCode::SchemaChanged) => StoreError::Damaged { place, reason },
+        Some(_) => StoreError::Unavailable { place, reason },
+        // A row or a table is not what this program writes.
+        None => StoreError::Damaged { place, reason },
+    }
+}

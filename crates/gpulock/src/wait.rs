@@ -1,0 +1,228 @@
+//! Waiting for a grant.
+//!
+//! A waiter sleeps until the first of: its wake-up, the death of a process in its way, the
+//! deadline of a lease in its way, its next poll, the end of its own patience. Whatever
+//! woke it, it then simply asks again: the wake-up is only a hint, the answer is the
+//! store's.
+
+use std::time::Duration;
+
+use gpulock_core::{
+    CancelReason, Command, Evidence, Lease, Phase, Pool, Reply, Request, Time, Wants,
+};
+use tokio::sync::{oneshot, watch};
+
+use crate::clock::BootTime;
+use crate::error::{Error, Holder, NotAcquired};
+use crate::post::Post;
+use crate::stored::{Outcome, Patience, StepError, Stored, jittered};
+use crate::witness::{Findings, Witness};
+
+/// How a waiter looks again when nobody wakes it.
+#[derive(Clone, Debug)]
+pub struct Polling {
+    /// Until the first poll.
+    pub first: Duration,
+    /// The longest time between two polls, plus up to a quarter.
+    pub longest: Duration,
+    /// Double the time after each poll.
+    pub doubles: bool,
+    /// Listen for wake-ups; without them a waiter only polls.
+    pub wake_ups: bool,
+}
+
+impl Default for Polling {
+    /// The defaults of `config.yml`: 2 s, doubled up to 10 s, with wake-ups.
+    fn default() -> Self {
+        let (first, longest) = (Duration::from_secs(2), Duration::from_secs(10));
+        Self { first, longest, doubles: true, wake_ups: true }
+    }
+}
+
+/// What a waiter knows about its wait.
+#[derive(Clone, Debug, Default)]
+pub struct WaitState {
+    /// How many are before it; `None` until it is in the queue.
+    pub ahead: Option<u64>,
+    /// Who holds the GPUs that it wants.
+    pub holders: Vec<Holder>,
+    /// Why the store does not answer, while it does not.
+    pub store_trouble: Option<String>,
+}
+
+/// The bounds of one wait.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Bounds {
+    pub(crate) began: BootTime,
+    /// `None`: for ever.
+    pub(crate) until: Option<BootTime>,
+    /// How long to bear with a store that does not answer.
+    pub(crate) store_patience: Duration,
+}
+
+pub(crate) struct Wait<'a> {
+    pub(crate) stored: &'a Stored,
+    pub(crate) post: &'a Post,
+    pub(crate) polling: &'a Polling,
+    pub(crate) request: &'a Request,
+    pub(crate) bounds: Bounds,
+    pub(crate) witness: Witness,
+    pub(crate) state: &'a watch::Sender<WaitState>,
+}
+
+/// A grant in hand.
+pub(crate) struct Grant {
+    pub(crate) lease: Lease,
+    pub(crate) pool: Pool,
+    pub(crate) sent_at: BootTime,
+}
+
+impl Wait<'_> {
+    /// Asks, and waits until the request is granted. `called_off` ends the wait when its
+    /// other end is dropped.
+    pub(crate) async fn run(mut self, called_off: &mut oneshot::Receiver<()>) -> Result<Grant, Error> {
+        let granted = self.ask_until_granted(called_off).await;
+        self.post.forget(self.request.lease_id);
+        match &granted {
+            Err(_) if self.request.patience.is_none() => {}
+            Err(Error::NotAcquired(_)) => self.leave(CancelReason::TimedOut).await,
+            Err(_) => self.leave(CancelReason::GaveUp).await,
+            Ok(_) => {}
+        }
+        granted
+    }
+
+    async fn ask_until_granted(
+        &mut self,
+        called_off: &mut oneshot::Receiver<()>,
+    ) -> Result<Grant, Error> {
+        // Listening begins before asking: a grant in between is not missed.
+        let bell = self.post.bell(self.request.lease_id);
+        let mut pause = self.polling.first;
+        loop {
+            let outcome = tokio::select! {
+                outcome = self.ask() => outcome?,
+                _ = &mut *called_off => return Err(Error::CalledOff),
+            };
+            if let Reply::Granted(lease) = outcome.reply {
+                return Ok(Grant { lease, pool: outcome.pool, sent_at: outcome.sent_at });
+            }
+            if outcome.reply == Reply::Lost {
+                return Err(Error::Lost("its grant was taken back before it was picked up".to_owned()));
+            }
+            let findings = self.witness.examine(&outcome.pool, outcome.now, self.request.lease_id);
+            let decisive = findings.is_decisive(&outcome.pool);
+            self.report(&findings.evidence).await?;
+            if decisive {
+                continue;
+            }
+            self.show(&outcome).await?;
+            let over = self.bounds.until.is_some_and(|until| until.left().is_zero());
+            if over || outcome.reply == Reply::Busy {
+                return Err(Error::NotAcquired(Box::new(self.not_acquired(&outcome))));
+            }
+            tokio::select! {
+                () = bell.notified() => pause = self.polling.first,
+                () = self.witness.somebody_died() => {}
+                () = tokio::time::sleep(self.nap(&outcome, &findings, pause)) => {
+                    if findings.look_again.is_none() && self.polling.doubles {
+                        pause = (pause * 2).min(self.polling.longest);
+                    }
+                }
+                _ = &mut *called_off => return Err(Error::CalledOff),
+            }
+        }
+    }
+
+    async fn ask(&self) -> Result<Outcome, Error> {
+        let command = Command::Acquire(self.request.clone());
+        self.carry_out(&command).await
+    }
+
+    async fn carry_out(&self, command: &Command) -> Result<Outcome, Error> {
+        let tell = |trouble: Option<&crate::store::StoreError>| {
+            let trouble = trouble.map(ToString::to_string);
+            self.state.send_modify(|state| state.store_trouble = trouble);
+        };
+        let patience = Patience { until: BootTime::now() + self.bounds.store_patience, tell: &tell };
+        let asking = Some(self.request.lease_id);
+        Ok(self.stored.step_patiently(command, asking, &patience).await?)
+    }
+
+    async fn report(&self, evidence: &[Evidence]) -> Result<(), Error> {
+        for seen in evidence {
+            self.carry_out(&Command::Observe(seen.clone())).await?;
+        }
+        Ok(())
+    }
+
+    async fn leave(&self, reason: CancelReason) {
+        let command = Command::Cancel { lease_id: self.request.lease_id, reason };
+        // If the store cannot be told, the place in the queue lapses by itself.
+        let _ = self.stored.step(&command, Some(self.request.lease_id)).await;
+    }
+
+    /// How long to sleep if nothing happens.
+    fn nap(&self, outcome: &Outcome, findings: &Findings, pause: Duration) -> Duration {
+        let is_first = outcome.ahead.unwrap_or(outcome.pool.queue_len.saturating_sub(1)) == 0;
+        let deadline = outcome.next_deadline.map(|deadline| {
+            // The first in line is there on time, the others do not all come with it.
+            let late = if is_first { Duration::ZERO } else { Duration::from_secs(1).mul_f64(fastrand::f64()) };
+            deadline.since(outcome.now) + Duration::from_millis(1) + late
+        });
+        let own_end = self.bounds.until.map(BootTime::left);
+        let others = [deadline, findings.look_again, own_end];
+        others.into_iter().flatten().fold(jittered(pause), Duration::min)
+    }
+
+    async fn show(&self, outcome: &Outcome) -> Result<(), Error> {
+        let mut ahead = outcome.ahead;
+        if ahead.is_none() && outcome.reply == Reply::Waiting {
+            // It has only just joined: where, the store knows.
+            let asking = Some(self.request.lease_id);
+            ahead = self.stored.store.read(&self.stored.pool, asking).await?.ahead;
+        }
+        self.state.send_modify(|state| {
+            state.ahead = ahead;
+            state.holders = holders(&outcome.pool, outcome.now);
+        });
+        Ok(())
+    }
+
+    fn not_acquired(&self, outcome: &Outcome) -> NotAcquired {
+        let inventory = outcome.pool.ledger.inventory.as_ref();
+        let wants = inventory.and_then(|inventory| self.request.wish.resolve(inventory).ok());
+        NotAcquired {
+            wanted: wants.unwrap_or(Wants::Any(1)).to_string(),
+            waited: self.request.patience.map(|_| self.bounds.began.elapsed()),
+            ahead: self.state.borrow().ahead.unwrap_or(outcome.pool.queue_len),
+            holders: holders(&outcome.pool, outcome.now),
+        }
+    }
+}
+
+/// Who holds the GPUs of a pool, the longest first.
+pub(crate) fn holders(pool: &Pool, now: Time) -> Vec<Holder> {
+    let mut leases: Vec<&Lease> = pool.leases.iter().collect();
+    leases.sort_by_key(|lease| lease.acquired_at);
+    leases
+        .into_iter()
+        .map(|lease| Holder {
+            task: lease.task.to_string(),
+            host: lease.owner.host.clone(),
+            pid: lease.owner.process.as_ref().map(|own| own.process.pid),
+            gpus: lease.gpus.clone(),
+            held_for: now.since(lease.acquired_at),
+            draining: matches!(lease.phase, Phase::Draining { .. }),
+        })
+        .collect()
+}
+
+impl From<StepError> for Error {
+    fn from(error: StepError) -> Self {
+        match error {
+            StepError::Store(error) => Self::Store(error),
+            StepError::Refused(refusal) => Self::Refused(refusal),
+        }
+    }
+}
