@@ -1,6 +1,11 @@
 //! The library from outside, in one binary: the promises of its stores, leases and waiters on
 //! real stores, stores that fail, files on bad days, and real processes that die.
 
+#![expect(clippy::unwrap_used, reason = "what fails here fails the test")]
+
 mod library {
+    mod leases;
     mod stores;
+    mod support;
+    mod waiting;
 }

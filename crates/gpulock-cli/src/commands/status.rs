@@ -68,8 +68,10 @@ fn print(pools: &[PoolStatus], session: &Session) {
             output::notice("no NVIDIA driver was found, so one card 0 is assumed; `gpulock doctor` looks again");
         }
     }
-    if let Place::Default(place) = &session.place {
-        place.notice().iter().for_each(|notice| output::notice(&notice.replace("\nhint: ", "; ")));
+    if let Place::Default(place) = &session.place
+        && let Some((message, _)) = place.notice().as_deref().and_then(|n| n.split_once("\nhint: "))
+    {
+        output::notice(&format!("{message}; `gpulock doctor` says how to share one"));
     }
 }
 

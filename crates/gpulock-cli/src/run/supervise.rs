@@ -78,6 +78,11 @@ impl Supervisor {
                 Err(Failure::new(Code::Lost, format!("the lease was lost: {reason}; the command was stopped")))
             }
             (End::Own(code), Ok(())) => Ok(Code::Command(code)),
+            (End::Own(code), Err(gpulock::Error::Lost(_))) => Err(Failure::new(
+                Code::Lost,
+                format!("the lease had ended before the command did (with exit code {code})"),
+            )
+            .hint("`gpulock history` shows how it ended")),
             (End::Own(code), Err(error)) => {
                 output::warning(&format!(
                     "the command ended, but its lease could not be given back: {error}"

@@ -50,23 +50,23 @@ pub(super) async fn wait(mut acquiring: Acquiring, signals: &Signals) -> Result<
 }
 
 fn show(line: &mut StatusLine, state: &WaitState, began: BootTime, is_news: bool) {
-    let waited = brief(began.elapsed());
+    let waited = match began.elapsed() {
+        short if short < REFRESH => String::new(),
+        long => format!(" for {}", brief(long)),
+    };
     if let Some(trouble) = &state.store_trouble {
-        line.show(&format!("gpulock: {trouble}; trying again ({waited})"), is_news);
+        line.show(&format!("gpulock: {trouble}; trying again{waited}"), is_news);
     } else if let Some(ahead) = state.ahead {
-        line.show(&format!("gpulock: {}", waiting(state, ahead, &waited)), is_news);
+        line.show(&format!("gpulock: waiting{waited}, {}", place(state, ahead)), is_news);
     }
 }
 
-fn waiting(state: &WaitState, ahead: u64, waited: &str) -> String {
-    let place = format!("waiting for {waited}, place {} in the queue", ahead + 1);
-    let holders = state.holders.iter().map(|holder| {
+/// `place 2 in the queue; GPU 0 held by ocr (pid 4242 on gpu1) for 45s`
+fn place(state: &WaitState, ahead: u64) -> String {
+    let mut text = format!("place {} in the queue", ahead + 1);
+    for holder in &state.holders {
         let gpus: Vec<_> = holder.gpus.iter().map(ToString::to_string).collect();
-        format!("GPU {} held by {holder}", gpus.join(","))
-    });
-    let holders: Vec<_> = holders.collect();
-    match holders.is_empty() {
-        true => place,
-        false => format!("{place}; {}", holders.join("; ")),
+        text.push_str(&format!("; GPU {} held by {holder}", gpus.join(",")));
     }
+    text
 }

@@ -169,3 +169,15 @@ fn the_search_finds_a_release_that_does_not_look_at_the_token() {
 fn the_search_finds_an_observer_that_speaks_about_groups_that_are_not_there_yet() {
     finds(Fault::HastyObserver);
 }
+
+#[test]
+fn zz_measure() {
+    for (t, m, c, f, s) in [(2,0,0,0,0),(3,0,0,0,0),(3,0,1,0,0),(3,0,0,1,0),(3,1,0,0,0),(3,0,1,1,0),(2,1,1,1,0)] {
+        for (n, base) in [("one", one_gpu()), ("two", two_gpus())] {
+            let setting = Setting { ticks: t, mishaps: m, crashes: c, freezes: f, seizures: s, ..base };
+            let start = std::time::Instant::now();
+            let checker = setting.checker().threads(2).timeout(std::time::Duration::from_secs(60)).spawn_bfs().join();
+            println!("{n} t{t} m{m} c{c} f{f} s{s}: {} unique {} total {:?}", checker.unique_state_count(), checker.state_count(), start.elapsed());
+        }
+    }
+}

@@ -6,6 +6,7 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags};
 use rustix::fs::{CWD, RenameFlags, renameat_with};
 
@@ -87,6 +88,9 @@ fn connect(path: &Path) -> Result<Connection, StoreError> {
     let mut connection = Connection::open_with_flags(path, flags).map_err(|e| super::failed(path, e))?;
     let mut set_up = || {
         connection.busy_handler(Some(wait_for_writer))?;
+        // The last one out would copy the whole log back and remove it, the next one in
+        // would make it anew. A short log is left to the next one instead.
+        connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
         connection.set_prepared_statement_cache_capacity(32);
         // The log is synchronised only when it is copied back. A power cut may take the
         // last commits with it, never the file: after it no holder lives, and tokens carry

@@ -1,0 +1,157 @@
+//! Waiting: in order, by wake-ups or polls, and giving up.
+
+use std::sync::mpsc;
+use std::thread;
+use std::time::Duration;
+
+use gpulock::core::{Priority, What};
+use gpulock::{Error, NotAcquired};
+
+use super::support::{AGES, LONG, World, block_on, on_every_store, task, until};
+
+on_every_store!(
+    giving_up_says_who_holds_and_how_many_are_ahead,
+    without_waiting_the_answer_comes_at_once,
+    calling_off_leaves_the_queue,
+    a_wait_that_is_over_leaves_the_queue,
+    urgent_requests_go_first,
+    many_threads_of_one_process_keep_their_order,
+    a_waiter_that_only_polls_is_served,
+    a_waiter_wakes_at_the_deadline_in_its_way,
+);
+
+fn refused(answer: Result<gpulock::Lease, Error>) -> NotAcquired {
+    match answer {
+        Err(error @ Error::NotAcquired(_)) => {
+            assert!(error.hint().is_some());
+            let Error::NotAcquired(refused) = error else { unreachable!() };
+            *refused
+        }
+        other => panic!("acquired: {other:?}"),
+    }
+}
+
+fn giving_up_says_who_holds_and_how_many_are_ahead(world: World) {
+    let holder = world.client().request(task("training")).acquire().unwrap();
+    let waiting = world.client();
+    let _others: Vec<_> = (1..=2)
+        .map(|count| {
+            let other = waiting.request(task("other")).start().unwrap();
+            world.until_queued(count);
+            other
+        })
+        .collect();
+    let soon = Duration::from_millis(50);
+    let refused = refused(world.client().request(task("late")).max_wait(soon).acquire());
+    assert_eq!((refused.ahead, refused.wanted.as_str()), (2, "any GPU"));
+    assert!(refused.waited.is_some_and(|waited| waited >= soon));
+    let [holds] = &refused.holders[..] else { panic!("one holds: {refused:?}") };
+    assert_eq!((holds.task.as_str(), &holds.gpus[..]), ("training", holder.gpu_indices()));
+    assert_eq!(holds.pid, Some(std::process::id()));
+    let text = refused.to_string();
+    assert!(text.contains("training") && text.contains("2 ahead in the queue"), "{text}");
+}
+
+fn without_waiting_the_answer_comes_at_once(world: World) {
+    let _holder = world.client().request(task("training")).acquire().unwrap();
+    let refused = refused(world.client().request(task("late")).no_wait().acquire());
+    assert_eq!((refused.waited, refused.ahead), (None, 0));
+    assert_eq!(refused.holders.len(), 1);
+    assert!(!world.history().iter().any(|event| matches!(event.what, What::Queued { .. })));
+}
+
+fn calling_off_leaves_the_queue(world: World) {
+    let holder = world.client().request(task("holder")).acquire().unwrap();
+    let client = world.client();
+    let called_off = client.request(task("called off")).start().unwrap();
+    world.until_queued(1);
+    let next = client.request(task("next")).start().unwrap();
+    world.until_queued(2);
+    drop(called_off);
+    until("it has left", || world.queue() == [next.lease_id()]);
+    drop(holder);
+    block_on(next).unwrap();
+    assert_eq!(world.counters().cancelled, 1);
+}
+
+fn a_wait_that_is_over_leaves_the_queue(world: World) {
+    let _holder = world.client().request(task("holder")).acquire().unwrap();
+    let client = world.client();
+    refused(client.request(task("late")).max_wait(Duration::from_millis(30)).acquire());
+    assert_eq!(world.queue(), [], "the place is given up before the answer");
+    assert_eq!(world.counters().timed_out, 1);
+    refused(client.request(task("now")).max_wait(Duration::ZERO).acquire());
+    assert_eq!(world.queue(), []);
+}
+
+fn urgent_requests_go_first(world: World) {
+    let holder = world.client().request(task("holder")).acquire().unwrap();
+    let client = world.client();
+    let (tell, told) = mpsc::channel();
+    let rising = [Priority::Low, Priority::Normal, Priority::High, Priority::Urgent];
+    let mut threads = Vec::new();
+    for (count, priority) in (1..).zip(rising) {
+        let request = client.request(task("one of many")).priority(priority);
+        let tell = tell.clone();
+        threads.push(thread::spawn(move || {
+            let lease = request.acquire().unwrap();
+            tell.send(priority).unwrap();
+            drop(lease);
+        }));
+        world.until_queued(count);
+    }
+    drop(holder);
+    let order = rising.map(|_| told.recv_timeout(LONG).unwrap());
+    assert!(order.is_sorted_by(|one, next| one > next), "{order:?}");
+    threads.into_iter().for_each(|thread| thread.join().unwrap());
+}
+
+fn many_threads_of_one_process_keep_their_order(world: World) {
+    const THREADS: usize = 64;
+    let holder = world.client().request(task("holder")).acquire().unwrap();
+    let client = world.client();
+    let (tell, told) = mpsc::channel();
+    let threads: Vec<_> = (0..THREADS)
+        .map(|number| {
+            let (client, tell) = (client.clone(), tell.clone());
+            let thread = thread::spawn(move || {
+                let lease = client.request(task("one of many")).acquire().unwrap();
+                tell.send(number).unwrap();
+                drop(lease);
+            });
+            world.until_queued(number + 1);
+            thread
+        })
+        .collect();
+    drop(holder);
+    let order: Vec<_> = (0..THREADS).map(|_| told.recv_timeout(LONG).unwrap()).collect();
+    assert!(order.is_sorted(), "{order:?}");
+    threads.into_iter().for_each(|thread| thread.join().unwrap());
+    world.until_free();
+}
+
+fn a_waiter_that_only_polls_is_served(world: World) {
+    let holder = world.client().request(task("holder")).acquire().unwrap();
+    let client = world.client_with(|options| {
+        options.polling.wake_ups = false;
+        options.polling.first = Duration::from_millis(20);
+        options.polling.doubles = true;
+    });
+    let waiting = client.request(task("polls")).start().unwrap();
+    world.until_queued(1);
+    drop(holder);
+    block_on(waiting).unwrap().check().unwrap();
+}
+
+/// Nobody tells it, and its next poll is far away.
+fn a_waiter_wakes_at_the_deadline_in_its_way(world: World) {
+    let short = Duration::from_millis(300);
+    let client = world.client();
+    let holder = client.request(task("short")).fixed_term(short).acquire().unwrap();
+    let waiting = world.client().request(task("next")).heartbeats(AGES, AGES * 3).start().unwrap();
+    let mut progress = waiting.progress();
+    block_on(progress.wait_for(|state| state.holders.iter().any(|holder| holder.draining))).unwrap();
+    assert_eq!(world.counters().expired, 1);
+    drop(holder);
+    block_on(waiting).unwrap();
+}
