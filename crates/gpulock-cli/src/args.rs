@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use clap::builder::NonEmptyStringValueParser;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use gpulock::config::span;
 use gpulock::core::{GpuRef, LeaseId, PoolName, Priority, TaskName};
@@ -19,6 +20,7 @@ pub struct Cli {
 
     /// Where leases and queue are kept [default: the embedded store of this host].
     #[arg(long, global = true, value_name = "URL", help_heading = "Everywhere")]
+    #[arg(value_parser = NonEmptyStringValueParser::new())]
     pub store: Option<String>,
 
     /// Configuration file [default: $GPULOCK_CONFIG, ./config.yml, /etc/gpulock/config.yml].
@@ -86,6 +88,7 @@ pub struct Run {
 
     /// Any so many GPUs, all at once [default: 1].
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(allow_negative_numbers = true)]
     pub gpus: Option<u32>,
 
     /// Before those of lower priority; inside a priority the order is that of arrival.
@@ -94,6 +97,7 @@ pub struct Run {
 
     /// Give up after so long: 90s, 30m, 1h30m [default: max_wait_time, 30m].
     #[arg(long, value_name = "SPAN", value_parser = span, conflicts_with = "no_wait")]
+    #[arg(allow_hyphen_values = true)]
     pub wait: Option<Duration>,
 
     /// Do not wait at all.

@@ -96,7 +96,8 @@ impl From<StoreError> for Failure {
 
 impl From<ConfigError> for Failure {
     fn from(error: ConfigError) -> Self {
-        let hint = error.hint();
-        Self { code: Code::Configuration, message: error.to_string(), hint }
+        let cause = std::error::Error::source(&error).map(|cause| format!(": {cause}"));
+        let message = format!("failed to {error}{}", cause.unwrap_or_default());
+        Self { code: Code::Configuration, message, hint: error.hint() }
     }
 }

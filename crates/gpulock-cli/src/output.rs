@@ -5,6 +5,8 @@
 
 use std::io::{IsTerminal, Write};
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+
 use crate::exit::Failure;
 
 /// Prints data.
@@ -91,17 +93,29 @@ pub(crate) fn next_picture() {
     }
 }
 
+/// Whether somebody still reads standard output: the other end of a pipe may be closed.
+pub(crate) fn has_reader() -> bool {
+    let stdout = std::io::stdout();
+    let mut watched = [PollFd::new(&stdout, PollFlags::empty())];
+    // Without an answer there is no reason to stop.
+    let _ = poll(&mut watched, Some(&Timespec::default()));
+    !watched[0].revents().contains(PollFlags::ERR)
+}
+
 fn use_color() -> bool {
     let asked_not_to = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
     !asked_not_to && std::io::stderr().is_terminal()
 }
 
-/// The text with everything that could move the cursor or turn the line made visible: other
-/// people's names come here.
+/// The text with everything that could move the cursor, break the line or turn the direction
+/// of writing made visible: other people's names come here.
 pub(crate) fn visible(text: &str) -> String {
-    text.chars()
-        .map(|c| if c.is_control() && c != '\n' && c != '\t' { '\u{fffd}' } else { c })
-        .collect()
+    let deceives = |c: char| match c {
+        '\n' | '\t' => false,
+        '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}' => true,
+        _ => c.is_control(),
+    };
+    text.chars().map(|c| if deceives(c) { '\u{fffd}' } else { c }).collect()
 }
 
 /// A table whose columns are as wide as they must be.

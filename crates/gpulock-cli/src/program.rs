@@ -9,13 +9,20 @@ use crate::args::{Cli, Command};
 use crate::commands;
 use crate::exit::{Code, Failure};
 use crate::output;
-use crate::run;
+use crate::run::{self, Child};
 use crate::session::Session;
 
 /// Runs the program.
 pub fn main() -> ExitCode {
+    std::panic::set_hook(Box::new(|panic| {
+        output::failure(&Failure::new(Code::Internal, format!("a fault of gpulock itself: {panic}")));
+        std::process::exit(Code::Internal.number().into());
+    }));
+    // Before anything else, while forking is cheap. A wrong guess costs a process that ends
+    // at once.
+    let child = std::env::args_os().any(|argument| argument == "run").then(Child::fork);
     let outcome = match Cli::try_parse() {
-        Ok(cli) => carry_out(&cli),
+        Ok(cli) => carry_out(&cli, child),
         Err(error) => return misunderstood(&error),
     };
     let code = outcome.unwrap_or_else(|failure| {
@@ -25,7 +32,7 @@ pub fn main() -> ExitCode {
     ExitCode::from(code.number())
 }
 
-fn carry_out(cli: &Cli) -> Result<Code, Failure> {
+fn carry_out(cli: &Cli, child: Option<Result<Child, Failure>>) -> Result<Code, Failure> {
     if let Command::Generate(what) = &cli.command {
         return commands::generate::generate(what);
     }
@@ -40,7 +47,10 @@ fn carry_out(cli: &Cli) -> Result<Code, Failure> {
     })?;
     runtime.block_on(async {
         match &cli.command {
-            Command::Run(what) => run::run(what, &session).await,
+            Command::Run(what) => {
+                let child = child.unwrap_or_else(Child::fork)?;
+                run::run(what, child, &session).await
+            }
             Command::Status(what) => commands::status::status(what, &session).await,
             Command::Release(what) => commands::release::release(what, &session).await,
             Command::History(what) => commands::history::history(what, &session).await,
@@ -64,7 +74,9 @@ fn misunderstood(error: &clap::Error) -> ExitCode {
     let mut paragraphs = text.split("\n\n");
     let message = paragraphs.next().unwrap_or_default().trim_start_matches("error: ");
     let message = message.split_whitespace().collect::<Vec<_>>().join(" ");
-    let tip = paragraphs.next().and_then(|next| next.trim().strip_prefix("tip: "));
+    // The other tips are about arguments of gpulock that were meant for the command.
+    let mut tips = paragraphs.flat_map(|next| next.trim().split("tip: ")).map(str::trim);
+    let tip = tips.find(|tip| tip.starts_with("a similar"));
     let hint = match tip {
         Some(tip) => tip.split_whitespace().collect::<Vec<_>>().join(" "),
         None => "`gpulock COMMAND --help` shows what there is, with examples".to_owned(),

@@ -24,17 +24,19 @@ use crate::exit::{Code, Failure};
 use crate::output;
 use crate::session::Session;
 
-use self::child::Child;
+pub(crate) use self::child::Child;
+use self::child::Orders;
 use self::signals::Signals;
 use self::supervise::Supervisor;
 
 /// How long to stay for what is still to be said to the store.
 const PARTING: Duration = Duration::from_secs(2);
 
-/// Runs a command under a lease.
-pub(crate) async fn run(what: &Run, session: &Session) -> Result<Code, Failure> {
+/// Runs a command under a lease; `child` will become it.
+pub(crate) async fn run(what: &Run, child: Child, session: &Session) -> Result<Code, Failure> {
     // Before a long wait, not after it.
     let program = lookup::find(&what.command[0])?;
+    let orders = Orders { program: &program, command: &what.command, environment: session.flags.clone() };
     let signals = Signals::listen()?;
     let on_store_error = session.config().gpu_lock.on_store_error;
     let attempt = async {
@@ -45,8 +47,8 @@ pub(crate) async fn run(what: &Run, session: &Session) -> Result<Code, Failure> 
     };
     match attempt.await {
         Ok((client, lease)) => {
-            let supervisor = Supervisor::new(lease, session, signals);
-            let outcome = supervisor.run(&program, &what.command).await;
+            let supervisor = Supervisor::new(lease, child, session, signals);
+            let outcome = supervisor.run(orders).await;
             client.settle(PARTING).await;
             outcome
         }
@@ -55,7 +57,7 @@ pub(crate) async fn run(what: &Run, session: &Session) -> Result<Code, Failure> 
                 "{}; the command runs without a lease, because on_store_error is run_unlocked",
                 failure.message
             ));
-            Child::start(&program, &what.command, &[])?.run_unguarded(signals).await
+            child.run_unguarded(&orders, signals).await
         }
         Err(failure) => Err(failure),
     }
@@ -80,6 +82,9 @@ async fn obtain(what: &Run, client: &Client, signals: &Signals) -> Result<Lease,
         Ok(lease) => Ok(lease),
         Err(waiting::Ended::Failed(error)) => Err(error.into()),
         Err(waiting::Ended::BySignal(signal)) => {
+            // Lets the request notice that it is called off: from then on it counts as not
+            // settled.
+            tokio::task::yield_now().await;
             client.settle(PARTING).await;
             Err(Failure::new(Code::Command(128 + signal), "stopped while waiting"))
         }

@@ -1,5 +1,6 @@
 //! What every command starts from: the configuration, the store, a client.
 
+use std::path::Path;
 use std::sync::Arc;
 
 use gpulock::config::{Config, Gpus, Loaded, OnStoreError, Origin, Severity, Sources};
@@ -17,6 +18,9 @@ pub(crate) struct Session {
     pub(crate) loaded: Loaded,
     pub(crate) pool: PoolName,
     pub(crate) place: Place,
+    /// What was said by flag, as variables: it counts for the `gpulock` inside a command
+    /// too, wherever that one is called.
+    pub(crate) flags: Vec<(&'static str, String)>,
 }
 
 /// Where the store is.
@@ -46,7 +50,8 @@ impl Session {
             Some(url) => Place::Chosen(url.reveal().to_owned()),
             None => Place::Default(DefaultPlace::find(|name| std::env::var(name).ok())),
         };
-        Ok(Self { loaded, pool, place })
+        let flags = said_by_flag(cli, &loaded);
+        Ok(Self { loaded, pool, place, flags })
     }
 
     pub(crate) fn config(&self) -> &Config {
@@ -138,4 +143,22 @@ impl Session {
             ..Options::default()
         }
     }
+}
+
+fn said_by_flag(cli: &Cli, loaded: &Loaded) -> Vec<(&'static str, String)> {
+    let absolute = |path: &Path| std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+    let store = cli.store.as_ref().map(|url| match url.strip_prefix("sqlite:") {
+        Some(path) => {
+            let path = path.strip_prefix("//").unwrap_or(path);
+            format!("sqlite://{}", absolute(Path::new(path)).display())
+        }
+        None => url.clone(),
+    });
+    let file = cli.config.as_ref().and(loaded.file.as_deref()).map(absolute);
+    let flags = [
+        ("GPULOCK_STORE", store),
+        ("GPULOCK_CONFIG", file.map(|path| path.display().to_string())),
+        ("GPULOCK_POOL", cli.pool.as_ref().map(ToString::to_string)),
+    ];
+    flags.into_iter().filter_map(|(name, value)| Some((name, value?))).collect()
 }

@@ -9,6 +9,7 @@ use crate::request::Request;
 
 /// Something asked of a pool. Time comes in beside it, ids and randomness inside it.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[expect(clippy::large_enum_variant, reason = "one at a time is made and taken apart at once")]
 pub enum Command {
     /// Ask for GPUs, and ask again: for what is queued to stay in the queue, for what was
     /// granted to pick it up.
@@ -100,7 +101,9 @@ pub struct Evidence {
     pub subject: Subject,
     /// Whether the owner's own process lives.
     pub holder_alive: bool,
-    /// Whether any process of the lease's group lives; false if it has none.
+    /// The group that was looked for: a lease may have claimed one meanwhile.
+    pub group: Option<ProcessGroup>,
+    /// Whether any process of that group lives; false if there is none.
     pub group_alive: bool,
 }
 

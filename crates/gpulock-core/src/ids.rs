@@ -66,10 +66,10 @@ impl<'de> Deserialize<'de> for LeaseId {
 
 /// A fencing token: grows with every grant of a pool and never goes back.
 ///
-/// The upper bits are the store's clock at the grant in seconds, the lower 21 bits count.
-/// So a pool whose store lost its data, in whole or only the last writes, still hands out
-/// larger tokens than before, and the value fits the integers of JSON (2^53) until the
-/// year 2106.
+/// It is the store's clock at the grant in microseconds, or one more than the last token,
+/// whichever is larger. So a pool whose store lost its data, in whole or only the last
+/// writes, still hands out larger tokens than before, and the value fits the integers of
+/// JSON (2^53) until the year 2255.
 #[derive(
     Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
 )]
@@ -77,8 +77,6 @@ impl<'de> Deserialize<'de> for LeaseId {
 pub struct Token(u64);
 
 impl Token {
-    const COUNTER_BITS: u32 = 21;
-
     /// The token with this value, as read from an environment variable or a request.
     pub const fn from_value(value: u64) -> Self {
         Self(value)
@@ -86,7 +84,7 @@ impl Token {
 
     /// The token of a grant at `now` that follows one with this token.
     pub fn next(self, now: Time) -> Self {
-        Self((self.0 + 1).max(now.as_secs() << Self::COUNTER_BITS))
+        Self((self.0 + 1).max(now.as_micros()))
     }
 
     /// The value, below 2^53.

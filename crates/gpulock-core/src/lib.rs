@@ -6,8 +6,8 @@
 //! a [`Step`] with the reply, the [`Event`]s, the [`Changes`] to write and the [`Wake`]s to
 //! send comes out. There is no clock, no randomness and no I/O in this crate, so the very
 //! rules that run on every store are also the ones that are model-checked
-//! (`tests/model.rs`), driven by random commands (`tests/properties.rs`) and told as
-//! stories (`tests/scenarios.rs`).
+//! (`tests/rules/model.rs`), driven by random commands (`tests/rules/properties.rs`) and
+//! told as stories (`tests/rules/scenarios.rs`).
 
 #![forbid(unsafe_code)]
 

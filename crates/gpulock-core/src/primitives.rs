@@ -33,9 +33,11 @@ impl Turn<'_> {
         }
         let ready = !lease.supervised || lease.group.is_some();
         if ready && matches!(lease.phase, Phase::Granted { .. }) {
+            let claim_by = lease.deadline();
             lease.phase = Phase::held(lease.acquired_at, lease.term, now);
             let (party, token) = (Party::from(&*lease), lease.token);
             self.put_lease(index);
+            self.only_before(claim_by);
             self.note(What::Claimed { token }, Some(party));
         }
         Reply::Granted(self.pool.leases[index].clone())
@@ -78,6 +80,8 @@ impl Turn<'_> {
             held_micros: micros(now.since(lease.acquired_at)),
             draining,
         };
+        let told = matches!(how, Ending::Seized { .. }).then(|| lease.channel.clone()).flatten();
+        let lease_id = lease.lease_id;
         if draining {
             lease.phase = Phase::Draining { ended_at: now, how, seen_alive_at: now };
             self.put_lease(index);
@@ -85,6 +89,7 @@ impl Turn<'_> {
             self.remove_lease(index);
         }
         self.note(what, Some(party));
+        self.wake(told, lease_id, Why::Stop);
     }
 
     /// Frees the GPUs of a lease that is over.
@@ -136,6 +141,12 @@ impl Turn<'_> {
         if waiter.is_queued() {
             self.changes.waiters.insert(waiter.lease_id, None);
         }
+    }
+
+    /// What this turn decides is right only before `deadline`.
+    pub(crate) fn only_before(&mut self, deadline: Option<Time>) {
+        let bounds = [self.changes.not_after, deadline];
+        self.changes.not_after = bounds.into_iter().flatten().min();
     }
 
     pub(crate) fn put_lease(&mut self, index: usize) {

@@ -28,6 +28,7 @@ pub struct Step {
 
 /// The answer to a command.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[expect(clippy::large_enum_variant, reason = "one for each step, and taken apart at once")]
 pub enum Reply {
     /// The lease is the caller's.
     Granted(Lease),
@@ -59,6 +60,9 @@ pub struct Changes {
     pub reads: Parts,
     /// The decision is right only from this moment of the store's clock on.
     pub not_before: Option<Time>,
+    /// The decision is right only before this moment of the store's clock: it extends a
+    /// lease that has not expired yet, and a write that comes late must not revive it.
+    pub not_after: Option<Time>,
     /// The new ledger, if it changed.
     pub ledger: Option<Ledger>,
     /// Leases to write, or to remove where there is none.
@@ -101,6 +105,6 @@ pub enum Why {
     Granted,
     /// It is now the first in line that can see the holders' processes: it shall watch them.
     Watch,
-    /// It shall stop.
+    /// It shall stop, or has lost its lease.
     Stop,
 }

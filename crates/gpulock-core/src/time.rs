@@ -25,11 +25,6 @@ impl Time {
         self.0
     }
 
-    /// Whole seconds since the Unix epoch.
-    pub const fn as_secs(self) -> u64 {
-        self.0 / 1_000_000
-    }
-
     /// Seconds since the Unix epoch with a fraction, as the JSON output shows them.
     pub fn as_secs_f64(self) -> f64 {
         self.0 as f64 / 1e6

@@ -95,27 +95,32 @@ impl<'a> Turn<'a> {
             waiter.seen_at = self.now;
             return Reply::Waiting;
         }
-        let joins = request.patience.is_some();
-        let queued = self.pool.window.iter_mut().find(|w| w.lease_id == lease_id);
-        let is_new = queued.is_none();
-        match queued {
-            Some(waiter) => waiter.seen_at = self.now,
-            None => {
-                let newcomer = Waiter::new(request, wants, self.now);
-                if !self.pool.window_has_room(&newcomer) {
-                    return if joins { self.enqueue(newcomer) } else { Reply::Busy };
-                }
-                self.pool.window.push(newcomer);
-                self.pool.window.sort_by_key(Waiter::order);
-                self.pool.queue_len += 1;
+        if let Some(waiter) = self.pool.window.iter_mut().find(|w| w.lease_id == lease_id) {
+            waiter.seen_at = self.now;
+            self.hand_out(Some(lease_id));
+            if let Some(lease) = self.pool.lease(lease_id) {
+                return Reply::Granted(lease.clone());
             }
+            if self.pool.waiter(lease_id).is_some() {
+                return Reply::Waiting;
+            }
+            // It had wanted a GPU that the pool has no more, and now asks for another.
         }
+        self.join(request, wants)
+    }
+
+    fn join(&mut self, request: Request, wants: Wants) -> Reply {
+        let (lease_id, joins) = (request.lease_id, request.patience.is_some());
+        let newcomer = Waiter::new(request, wants, self.now);
+        if !self.pool.window_has_room(&newcomer) {
+            return if joins { self.enqueue(newcomer) } else { Reply::Busy };
+        }
+        self.pool.window.push(newcomer);
+        self.pool.window.sort_by_key(Waiter::order);
+        self.pool.queue_len += 1;
         self.hand_out(Some(lease_id));
         if let Some(lease) = self.pool.lease(lease_id) {
             return Reply::Granted(lease.clone());
-        }
-        if !is_new {
-            return Reply::Waiting;
         }
         let place = self.pool.window.iter().position(|w| w.lease_id == lease_id);
         let newcomer = place.map(|place| self.pool.window.remove(place));
@@ -134,7 +139,9 @@ impl<'a> Turn<'a> {
         }
         if claimed.group != Some(group) {
             claimed.group = Some(group);
+            let runs_until = claimed.deadline();
             self.put_lease(index);
+            self.only_before(runs_until);
         }
         self.pick_up(index)
     }
@@ -147,6 +154,7 @@ impl<'a> Turn<'a> {
         let lease = renewal.lease;
         let Some(index) = self.current(lease) else { return Renewed { lease, held: None } };
         let now = self.now;
+        let runs_until = self.pool.leases[index].deadline();
         let holder = &mut self.pool.leases[index];
         let held = match &mut holder.phase {
             Phase::Held { renewed_at, deadline } => {
@@ -167,6 +175,7 @@ impl<'a> Turn<'a> {
             holder.progress = renewal.progress;
         }
         self.put_lease(index);
+        self.only_before(runs_until);
         Renewed { lease, held }
     }
 
@@ -250,6 +259,10 @@ impl<'a> Turn<'a> {
         let Some(index) = found else { return Reply::Lost };
         let now = self.now;
         let holder = &mut self.pool.leases[index];
+        if holder.group != seen.group {
+            // It was looked at before the lease was claimed: that says nothing of its group.
+            return Reply::Lost;
+        }
         // A lease with a group uses its GPUs in the group alone: `gpulock run` itself may
         // be stopped, or slow to notice, without touching them.
         let in_use = if holder.group.is_some() { seen.group_alive } else { seen.holder_alive };

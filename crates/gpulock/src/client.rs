@@ -22,7 +22,7 @@ use crate::request::RequestBuilder;
 use crate::status::PoolStatus;
 use crate::store::{Store, StoreError, Wanted};
 use crate::stored::{Patience, Stored};
-use crate::wait::{Bounds, Grant, Polling, Wait, WaitState};
+use crate::wait::{Bounds, Grant, Polling, Wait, WaitState, tell_trouble};
 use crate::witness::Witness;
 
 /// Asks for GPUs of one pool and keeps leases alive. Clones are the same client.
@@ -127,7 +127,7 @@ impl ClientBuilder {
     /// # Errors
     /// [`Error::Start`] if no thread can be started.
     pub fn build(self) -> Result<Client, Error> {
-        let stored = Stored { store: self.store, pool: self.options.pool.clone() };
+        let stored = Stored::new(self.store, self.options.pool.clone());
         let keeper = Keeper::new(stored.clone());
         let engine = match self.runtime {
             Some(handle) => Engine::Callers(handle),
@@ -206,12 +206,7 @@ impl Client {
     /// # Errors
     /// If the driver does not answer or the store cannot be used.
     pub async fn refresh_gpus(&self) -> Result<Inventory, Error> {
-        let inventory = gpus::inventory(self.inner.options.gpus.clone()).await?;
-        let settings =
-            Settings { claim_time: self.inner.options.claim_time, ..Settings::default() };
-        let command = Command::Configure { inventory: inventory.clone(), settings };
-        self.inner.stored.step(&command, None).await?;
-        Ok(inventory)
+        self.configure(&self.inner.patience(&|_| {})).await
     }
 
     /// Waits until nothing is left to be said to the store, for at most `patience`.
@@ -230,13 +225,13 @@ impl Client {
 
     /// Waits for a grant and keeps it alive. See [`RequestBuilder`].
     pub(crate) async fn obtain(self, mut asking: Asking) -> Result<Lease, Error> {
-        self.match_configured_gpus().await?;
+        self.match_configured_gpus(&asking).await?;
         let post = self.inner.post().await;
         asking.request.owner = self.inner.owner.clone();
         asking.request.channel = post.channel.clone();
         let mut granted = self.attempt(&mut asking, &post).await;
         if let Err(Error::Refused(Refusal::NoInventory)) = granted {
-            self.refresh_gpus().await?;
+            self.configure(&asking.patience(&tell_trouble(&asking.state))).await?;
             granted = self.attempt(&mut asking, &post).await;
         }
         let grant = granted?;
@@ -244,11 +239,11 @@ impl Client {
             lease: grant.lease.reference(),
             term: grant.lease.term,
             interval: asking.interval,
-            sent_at: grant.sent_at,
+            runs_from: grant.runs_from,
         };
         let state = self.inner.keeper.keep(new);
         let waited = asking.bounds.began.elapsed();
-        Ok(Lease::new(self, grant, state, post, waited))
+        Ok(Lease::new(self, grant, state, waited))
     }
 
     async fn attempt(&self, asking: &mut Asking, post: &Post) -> Result<Grant, Error> {
@@ -263,23 +258,37 @@ impl Client {
             witness: Witness::new(owner.sight().cloned(), scope, options.stop_grace),
             state: &asking.state,
         };
-        wait.run(&mut asking.called_off).await
+        // On the heap: as part of this future it would be moved over the stack again and again.
+        let granted = Box::pin(wait.run(&mut asking.called_off)).await;
+        if let Err(error) = &granted {
+            self.withdraw(&asking.request, error).await;
+        }
+        granted
     }
 
     /// A list of GPUs in the configuration decides, whatever the pool says so far.
-    async fn match_configured_gpus(&self) -> Result<(), Error> {
+    async fn match_configured_gpus(&self, asking: &Asking) -> Result<(), Error> {
         let Some(configured) = &self.inner.options.gpus else { return Ok(()) };
-        let stored = &self.inner.stored;
-        let view = stored.store.read(&stored.pool, None).await?;
+        let tell = tell_trouble(&asking.state);
+        let view = self.inner.stored.read_patiently(&asking.patience(&tell)).await?;
         let same = view.pool.ledger.inventory.is_some_and(|inventory| {
             inventory.source == InventorySource::Configuration
                 && inventory.gpus.len() == configured.len()
                 && configured.iter().all(|gpu| inventory.find(gpu).is_some())
         });
         if !same {
-            self.refresh_gpus().await?;
+            self.configure(&asking.patience(&tell)).await?;
         }
         Ok(())
+    }
+
+    async fn configure(&self, patience: &Patience<'_>) -> Result<Inventory, Error> {
+        let inventory = gpus::inventory(self.inner.options.gpus.clone()).await?;
+        let settings =
+            Settings { claim_time: self.inner.options.claim_time, ..Settings::default() };
+        let command = Command::Configure { inventory: inventory.clone(), settings };
+        self.inner.stored.step_patiently(&command, None, patience).await?;
+        Ok(inventory)
     }
 }
 
@@ -294,6 +303,15 @@ pub(crate) struct Asking {
     pub(crate) called_off: tokio::sync::oneshot::Receiver<()>,
 }
 
+impl Asking {
+    fn patience<'a>(
+        &self,
+        tell: &'a (dyn Fn(Option<&StoreError>) + Send + Sync),
+    ) -> Patience<'a> {
+        Patience { until: BootTime::now() + self.bounds.store_patience, tell }
+    }
+}
+
 impl Inner {
     pub(crate) fn owner(&self) -> &Owner {
         &self.owner
@@ -302,7 +320,7 @@ impl Inner {
     /// The mailbox of this client, opened when it is first needed.
     async fn post(&self) -> Arc<Post> {
         let open = async || match self.options.polling.wake_ups {
-            true => Arc::new(Post::open(&*self.stored.store).await),
+            true => Arc::new(Post::open(&*self.stored.store, Arc::clone(&self.keeper)).await),
             false => Arc::new(Post::closed()),
         };
         Arc::clone(self.post.get_or_init(open).await)

@@ -10,11 +10,10 @@ use std::pin::pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use gpulock_core::{Command, LeaseRef, Progress, Renewal, Reply, StopRequest, Term};
+use gpulock_core::{Command, LeaseId, LeaseRef, Progress, Renewal, Reply, StopRequest, Term};
 use tokio::sync::{Notify, watch};
 
 use crate::clock::{BootTime, sleep_until};
-use crate::post::Post;
 use crate::stored::{StepError, Stored};
 
 /// How a lease is doing.
@@ -87,7 +86,8 @@ pub(crate) struct NewLease {
     pub(crate) lease: LeaseRef,
     pub(crate) term: Term,
     pub(crate) interval: Duration,
-    pub(crate) sent_at: BootTime,
+    /// From here its term runs.
+    pub(crate) runs_from: BootTime,
 }
 
 impl Keeper {
@@ -98,19 +98,19 @@ impl Keeper {
     /// Begins to keep a lease alive.
     pub(crate) fn keep(&self, new: NewLease) -> watch::Receiver<LeaseState> {
         let span = new.term.span();
-        let deadline = local_deadline(new.sent_at, span);
+        let deadline = local_deadline(new.runs_from, span);
         let (state, receiver) =
             watch::channel(LeaseState { health: Health::Held, deadline, stop: None });
         let mut kept = Kept {
             span,
             interval: new.interval,
             renews: matches!(new.term, Term::Heartbeats(_)),
-            next_renewal: new.sent_at,
-            danger_at: danger_at(new.sent_at, span),
+            next_renewal: new.runs_from,
+            danger_at: danger_at(new.runs_from, span),
             progress: None,
             state,
         };
-        kept.next_renewal = kept.after(new.sent_at);
+        kept.next_renewal = kept.after(new.runs_from);
         self.lock().insert(new.lease, kept);
         self.changed.notify_one();
         receiver
@@ -125,6 +125,7 @@ impl Keeper {
     /// Stops the heartbeats of a lease; what follows is its release.
     pub(crate) fn let_go(&self, lease: LeaseRef) {
         self.lock().remove(&lease);
+        self.changed.notify_one();
     }
 
     /// Sends this progress with the next heartbeat, which is now.
@@ -132,12 +133,12 @@ impl Keeper {
         if let Some(kept) = self.lock().get_mut(&lease) {
             kept.progress = Some(progress);
         }
-        self.renew_soon(lease);
+        self.renew_soon(lease.lease_id);
     }
 
     /// Makes the next heartbeat of a lease due now.
-    pub(crate) fn renew_soon(&self, lease: LeaseRef) {
-        if let Some(kept) = self.lock().get_mut(&lease) {
+    pub(crate) fn renew_soon(&self, lease_id: LeaseId) {
+        for (_, kept) in self.lock().iter_mut().filter(|(lease, _)| lease.lease_id == lease_id) {
             kept.next_renewal = BootTime::now();
         }
         self.changed.notify_one();
@@ -195,12 +196,19 @@ impl Keeper {
         }
         let command = Command::Renew(renewals.clone());
         let mut call = pin!(self.stored.step(&command, None));
-        let first_deadline = self.earliest_deadline();
         let answer = loop {
+            let first_deadline = self.earliest_deadline();
             tokio::select! {
                 answer = &mut call => break Some(answer),
                 // The answer is late: say so in time, and at the deadline ask again.
                 () = tokio::time::sleep(self.next_mark().left()) => self.mark_overdue(),
+                // A lease that is new meanwhile may have the next mark. One that is being
+                // released is not named again.
+                () = self.changed.notified() => {
+                    if renewals.iter().any(|renewal| !self.keeps(renewal.lease)) {
+                        break None;
+                    }
+                }
             }
             if first_deadline.left().is_zero() {
                 break None;
@@ -241,9 +249,14 @@ impl Keeper {
             .collect()
     }
 
+    fn keeps(&self, lease: LeaseRef) -> bool {
+        self.lock().contains_key(&lease)
+    }
+
     fn earliest_deadline(&self) -> BootTime {
         let kept = self.lock();
-        let deadlines = kept.values().map(|one| one.state.borrow().deadline);
+        let believed = kept.values().filter(|one| one.is_believed());
+        let deadlines = believed.map(|one| one.state.borrow().deadline);
         deadlines.min().unwrap_or_else(BootTime::now)
     }
 
@@ -253,6 +266,10 @@ impl Keeper {
         if let Some(kept) = self.lock().get_mut(&lease) {
             kept.danger_at = danger_at(sent_at, kept.span);
             kept.state.send_if_modified(|state| {
+                if matches!(state.health, Health::Lost(_)) {
+                    // The holder has been told. Whatever the store says, that is final.
+                    return false;
+                }
                 if kept.renews {
                     state.deadline = local_deadline(sent_at, kept.span);
                     state.health = Health::Held;
@@ -306,15 +323,6 @@ impl Kept {
             true => now + self.interval.mul_f64(0.9 + fastrand::f64() / 10.0),
             false => now + Duration::MAX,
         }
-    }
-}
-
-/// Rings at the door of the keeper when the holder of a lease is asked to stop.
-pub(crate) async fn listen_for_stop(keeper: Arc<Keeper>, post: Arc<Post>, lease: LeaseRef) {
-    let bell = post.bell(lease.lease_id);
-    loop {
-        bell.notified().await;
-        keeper.renew_soon(lease);
     }
 }
 

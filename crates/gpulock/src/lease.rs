@@ -1,20 +1,19 @@
 //! A lease in the hands of its holder.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use gpulock_core::{
-    Command, Gpu, GpuIndex, LeaseId, LeaseRef, ProcessGroup, Progress, Reply, StopRequest, Token,
+    Command, Ending, Gpu, GpuIndex, LeaseId, LeaseRef, ProcessGroup, Progress, Reply, StopRequest,
+    Token, What,
 };
 use tokio::sync::watch;
-use tokio::task::AbortHandle;
 
 use crate::client::Client;
 use crate::clock::BootTime;
 use crate::error::Error;
-use crate::heartbeat::{Health, LeaseState, listen_for_stop};
-use crate::post::Post;
-use crate::stored::{StepError, jittered};
+use crate::heartbeat::{Health, LeaseState};
+use crate::store::{StoreError, Wanted};
+use crate::stored::{StepError, Stored, jittered};
 use crate::wait::Grant;
 
 /// The right to use some GPUs. Heartbeats keep it alive in the background; dropping it
@@ -30,8 +29,6 @@ pub struct Lease {
     gpus: Vec<Gpu>,
     waited: Duration,
     state: watch::Receiver<LeaseState>,
-    post: Arc<Post>,
-    listening: AbortHandle,
     is_released: bool,
 }
 
@@ -40,12 +37,8 @@ impl Lease {
         client: Client,
         grant: Grant,
         state: watch::Receiver<LeaseState>,
-        post: Arc<Post>,
         waited: Duration,
     ) -> Self {
-        let lease = grant.lease.reference();
-        let keeper = Arc::clone(&client.inner.keeper);
-        let listening = tokio::spawn(listen_for_stop(keeper, Arc::clone(&post), lease));
         let cards = grant.pool.ledger.inventory.map(|inventory| inventory.gpus).unwrap_or_default();
         let gpus = cards.into_iter().filter(|card| grant.lease.gpus.contains(&card.index)).collect();
         Self {
@@ -54,8 +47,6 @@ impl Lease {
             gpus,
             waited,
             state,
-            post,
-            listening: listening.abort_handle(),
             is_released: false,
         }
     }
@@ -183,7 +174,7 @@ impl Lease {
                 Some(Settled::Released) => Ok(()),
                 _ => Err(Error::Lost("it had ended before it was released".to_owned())),
             },
-            _ => Err(Error::Store(crate::store::StoreError::Unavailable {
+            _ => Err(Error::Store(StoreError::Unavailable {
                 place: "of this lease".to_owned(),
                 reason: "it did not confirm the release".to_owned(),
             })),
@@ -194,19 +185,15 @@ impl Lease {
     /// run out and its processes are gone.
     pub fn abandon(mut self) {
         self.is_released = true;
-        self.listening.abort();
-        self.post.forget(self.id());
         self.client.inner.keeper.let_go(self.reference());
     }
 
     fn begin_release(&mut self) -> watch::Receiver<Option<Settled>> {
         self.is_released = true;
         // First the heartbeats end, then the lease is released, then it is forgotten.
-        self.listening.abort();
-        self.post.forget(self.id());
         self.client.inner.keeper.let_go(self.reference());
         let (settled, receiver) = watch::channel(None);
-        let release = release_until_settled(self.client.clone(), self.reference(), settled);
+        let release = release_until_settled(self.client.clone(), self.record.clone(), settled);
         self.client.inner.unsettled.send_modify(|count| *count += 1);
         self.client.inner.engine.handle().spawn(release);
         receiver
@@ -248,23 +235,45 @@ enum Settled {
 /// that ran out counts as in use, because this process lives.
 async fn release_until_settled(
     client: Client,
-    lease: LeaseRef,
+    record: gpulock_core::Lease,
     settled: watch::Sender<Option<Settled>>,
 ) {
     let mut pause = Duration::from_millis(20);
-    loop {
-        let answer = client.inner.stored.step(&Command::Release(lease), None).await;
-        let outcome = match answer {
-            Ok(outcome) if outcome.reply == Reply::Done => Some(Settled::Released),
-            Ok(_) | Err(StepError::Refused(_)) => Some(Settled::WasLost),
-            Err(StepError::Store(_)) => None,
-        };
-        if outcome.is_some() {
-            settled.send_replace(outcome);
-            break;
+    let mut answer = release(&client.inner.stored, &record).await;
+    let outcome = loop {
+        match answer {
+            Ok(outcome) => break outcome,
+            // Its record is gone with the store.
+            Err(StepError::Store(StoreError::Replaced(_)) | StepError::Refused(_)) => {
+                break Settled::WasLost;
+            }
+            Err(StepError::Store(_)) => {
+                tokio::time::sleep(jittered(pause)).await;
+                pause = (pause * 2).min(Duration::from_secs(10));
+            }
         }
-        tokio::time::sleep(jittered(pause)).await;
-        pause = (pause * 2).min(Duration::from_secs(10));
-    }
+        answer = release_again(&client.inner.stored, &record).await;
+    };
+    settled.send_replace(Some(outcome));
     client.inner.unsettled.send_modify(|count| *count -= 1);
+}
+
+async fn release(stored: &Stored, record: &gpulock_core::Lease) -> Result<Settled, StepError> {
+    let outcome = stored.step(&Command::Release(record.reference()), None).await?;
+    Ok(if outcome.reply == Reply::Done { Settled::Released } else { Settled::WasLost })
+}
+
+/// Releases after an attempt whose answer is missing. If the lease is gone, that attempt
+/// may have ended it, which the journal knows; naming it once more would be a violation.
+async fn release_again(stored: &Stored, record: &gpulock_core::Lease) -> Result<Settled, StepError> {
+    let view = stored.store.read(&stored.pool, None).await?;
+    if view.pool.leases.iter().any(|lease| lease.reference() == record.reference()) {
+        return release(stored, record).await;
+    }
+    let wanted = Wanted { limit: 1_000, task: Some(record.task.clone()) };
+    let events = stored.store.history(&stored.pool, &wanted).await?;
+    let was_released = events.iter().any(|event| {
+        matches!(&event.what, What::Ended { token, how: Ending::Released, .. } if *token == record.token)
+    });
+    Ok(if was_released { Settled::Released } else { Settled::WasLost })
 }

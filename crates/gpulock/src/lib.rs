@@ -38,6 +38,7 @@ pub mod store;
 mod stored;
 mod text;
 mod wait;
+mod withdrawal;
 mod witness;
 
 pub use client::{Client, ClientBuilder, Options};

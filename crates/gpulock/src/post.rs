@@ -3,29 +3,32 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use gpulock_core::{Channel, LeaseId};
+use gpulock_core::{Channel, LeaseId, Why};
 use tokio::sync::Notify;
 
+use crate::heartbeat::Keeper;
 use crate::store::{Mailbox, Store};
+
+type Bells = HashMap<LeaseId, Arc<Notify>>;
 
 /// Hands each wake-up to the request or lease that it is about.
 #[derive(Debug)]
 pub(crate) struct Post {
     /// Where requests and leases of this process are woken; `None` if they only poll.
     pub(crate) channel: Option<Channel>,
-    bells: Arc<Mutex<HashMap<LeaseId, Arc<Notify>>>>,
+    bells: Arc<Mutex<Bells>>,
     delivery: Option<tokio::task::JoinHandle<()>>,
 }
 
 impl Post {
     /// Opens the mailbox. Wake-ups are a hint: where none can be had, waiters poll.
-    pub(crate) async fn open(store: &dyn Store) -> Self {
-        let bells: Arc<Mutex<HashMap<LeaseId, Arc<Notify>>>> = Arc::default();
+    pub(crate) async fn open(store: &dyn Store, keeper: Arc<Keeper>) -> Self {
+        let bells = Arc::default();
         let Ok(mailbox) = store.open_mailbox().await else {
             return Self { channel: None, bells, delivery: None };
         };
         let channel = Some(mailbox.channel());
-        let delivery = Some(tokio::spawn(deliver(mailbox, Arc::clone(&bells))));
+        let delivery = Some(tokio::spawn(deliver(mailbox, Arc::clone(&bells), keeper)));
         Self { channel, bells, delivery }
     }
 
@@ -53,8 +56,12 @@ impl Drop for Post {
     }
 }
 
-async fn deliver(mut mailbox: Box<dyn Mailbox>, bells: Arc<Mutex<HashMap<LeaseId, Arc<Notify>>>>) {
-    while let Ok((lease_id, _why)) = mailbox.next().await {
+async fn deliver(mut mailbox: Box<dyn Mailbox>, bells: Arc<Mutex<Bells>>, keeper: Arc<Keeper>) {
+    while let Ok((lease_id, why)) = mailbox.next().await {
+        if why == Why::Stop {
+            // The answer to the next heartbeat says who asked and why.
+            keeper.renew_soon(lease_id);
+        }
         let bell = lock(&bells).get(&lease_id).cloned();
         if let Some(bell) = bell {
             bell.notify_one();

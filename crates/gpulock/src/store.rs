@@ -8,8 +8,8 @@
 //!    versions 0.
 //! 2. [`Store::swap`] writes everything it is given (record, events, running sums) or
 //!    nothing. It writes only if every part that the decision [read](Parts) still has the
-//!    expected version and the store's clock has reached [`Changes::not_before`];
-//!    otherwise it answers with the present picture. A write raises the version of each
+//!    expected version and the store's clock has reached [`Changes::not_before`] but not
+//!    [`Changes::not_after`]; otherwise it answers with the present picture. A write raises the version of each
 //!    part that it changes: ledger and leases are one part, the queue is the other.
 //! 3. A waiter gets its arrival number when it is written, larger than that of everybody
 //!    in the queue. Writing a waiter that is already queued leaves it where it is, so
@@ -114,6 +114,14 @@ pub struct Write<'a> {
     pub step: &'a Step,
     /// On whose behalf to look if the write comes too late.
     pub asking: Option<LeaseId>,
+}
+
+impl Write<'_> {
+    /// Whether the decision still holds at this moment of the store's clock.
+    pub fn is_in_time(&self, now: Time) -> bool {
+        let Changes { not_before, not_after, .. } = self.step.changes;
+        not_before.is_none_or(|moment| now >= moment) && not_after.is_none_or(|moment| now < moment)
+    }
 }
 
 /// What became of a write.
@@ -223,7 +231,7 @@ impl StoreError {
     pub fn hint(&self) -> Option<String> {
         Some(match self {
             Self::Unavailable { .. } => "`gpulock doctor` looks at the store and says what is wrong".to_owned(),
-            Self::Busy(_) => "a process may be stopped in the middle of a write; `gpulock doctor` names it".to_owned(),
+            Self::Busy(_) => "a process may be stopped in the middle of a write: `fuser -v` on the file lists who has it open".to_owned(),
             Self::Full(_) => "free some space on that disk; leases that are held end at their deadlines".to_owned(),
             Self::NotWritable { .. } => {
                 "give yourself write access to the folder and the file, or choose another store with --store sqlite:///PATH".to_owned()

@@ -1,18 +1,27 @@
 //! The rules on a store: read, step, swap, and again if somebody else was first.
 
-use std::sync::Arc;
+use std::future::Future;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use gpulock_core::{Command, LeaseId, Pool, PoolName, Refusal, Reply, Time};
 
 use crate::clock::BootTime;
-use crate::store::{Store, StoreError, Swapped, View, Write};
+use crate::store::{Store, StoreError, Swapped, Versions, View, Write};
 
 /// One pool of one store.
 #[derive(Clone, Debug)]
 pub(crate) struct Stored {
     pub(crate) store: Arc<dyn Store>,
     pub(crate) pool: PoolName,
+    known: Arc<Mutex<Option<Known>>>,
+}
+
+/// The picture after this client's last write.
+#[derive(Debug)]
+struct Known {
+    view: View,
+    at: BootTime,
 }
 
 /// What a command led to.
@@ -46,7 +55,41 @@ pub(crate) struct Patience<'a> {
     pub(crate) tell: &'a (dyn Fn(Option<&StoreError>) + Send + Sync),
 }
 
+impl Patience<'_> {
+    /// Tries again until the store answers or patience ends.
+    async fn bear<T, F>(&self, mut attempt: impl FnMut() -> F) -> Result<T, StepError>
+    where
+        F: Future<Output = Result<T, StepError>>,
+    {
+        let mut pause = Duration::from_millis(20);
+        let mut troubled = false;
+        loop {
+            match attempt().await {
+                Err(StepError::Store(error)) if error.is_transient() => {
+                    if self.until.left().is_zero() {
+                        return Err(error.into());
+                    }
+                    troubled = true;
+                    (self.tell)(Some(&error));
+                    tokio::time::sleep(jittered(pause).min(self.until.left())).await;
+                    pause = (pause * 2).min(Duration::from_secs(1));
+                }
+                settled => {
+                    if troubled {
+                        (self.tell)(None);
+                    }
+                    return settled;
+                }
+            }
+        }
+    }
+}
+
 impl Stored {
+    pub(crate) fn new(store: Arc<dyn Store>, pool: PoolName) -> Self {
+        Self { store, pool, known: Arc::default() }
+    }
+
     /// Carries out one command.
     pub(crate) async fn step(
         &self,
@@ -54,14 +97,11 @@ impl Stored {
         asking: Option<LeaseId>,
     ) -> Result<Outcome, StepError> {
         let sent_at = BootTime::now();
-        let view = self.store.read(&self.pool, asking).await?;
-        let (mut outcome, again) = self.settle(command, asking, view, sent_at).await?;
+        let (mut outcome, mut again) = self.settle(command, asking, sent_at).await?;
         // More came free than the rules could see at once: let them look again.
-        let mut again = again;
         while again {
-            let view = self.store.read(&self.pool, asking).await?;
             let tick = Command::Tick { sight: None };
-            let (rest, more) = self.settle(&tick, asking, view, sent_at).await?;
+            let (rest, more) = self.settle(&tick, asking, sent_at).await?;
             outcome.pool = rest.pool;
             again = more;
         }
@@ -75,55 +115,74 @@ impl Stored {
         asking: Option<LeaseId>,
         patience: &Patience<'_>,
     ) -> Result<Outcome, StepError> {
-        let mut pause = Duration::from_millis(20);
-        let mut troubled = false;
-        loop {
-            match self.step(command, asking).await {
-                Err(StepError::Store(error)) if error.is_transient() => {
-                    if patience.until.left().is_zero() {
-                        return Err(error.into());
-                    }
-                    troubled = true;
-                    (patience.tell)(Some(&error));
-                    tokio::time::sleep(jittered(pause).min(patience.until.left())).await;
-                    pause = (pause * 2).min(Duration::from_secs(1));
-                }
-                settled => {
-                    if troubled {
-                        (patience.tell)(None);
-                    }
-                    return settled;
-                }
-            }
-        }
+        patience.bear(|| self.step(command, asking)).await
+    }
+
+    /// The present picture, trying again while the store does not answer.
+    pub(crate) async fn read_patiently(&self, patience: &Patience<'_>) -> Result<View, StepError> {
+        patience.bear(async || Ok(self.store.read(&self.pool, None).await?)).await
     }
 
     /// Steps and swaps until nobody else was first.
+    ///
+    /// It begins with the picture that this client last wrote, if it has one: then it takes
+    /// one call to the store instead of two. A picture from memory may be out of date, so
+    /// only a swap, which finds that out, may follow from it.
     async fn settle(
         &self,
         command: &Command,
         asking: Option<LeaseId>,
-        view: View,
         sent_at: BootTime,
     ) -> Result<(Outcome, bool), StepError> {
-        let mut view = view;
+        let mut remembered = self.recall();
+        let mut view = None;
         let mut conflicts = 0;
         loop {
-            let View { mut pool, versions, now, ahead } = view;
-            let step = pool.step(now, command.clone())?;
-            if !step.changes.is_empty() || !step.events.is_empty() {
+            let is_fresh = remembered.is_none();
+            let present = match (remembered.take(), view.take()) {
+                (Some(view), _) | (None, Some(view)) => view,
+                (None, None) => self.store.read(&self.pool, asking).await?,
+            };
+            let View { mut pool, versions, now, ahead } = present;
+            let step = match pool.step(now, command.clone()) {
+                Ok(step) => step,
+                Err(refusal) if is_fresh => return Err(refusal.into()),
+                Err(_) => continue,
+            };
+            if step.changes.is_empty() && step.events.is_empty() {
+                if !is_fresh {
+                    continue;
+                }
+            } else {
                 let write = Write { pool: &self.pool, expected: versions, step: &step, asking };
                 if let Swapped::Conflict(present) = self.store.swap(write).await? {
-                    view = *present;
+                    view = Some(*present);
                     conflicts += 1;
                     back_off(conflicts).await;
                     continue;
                 }
+                self.remember(&pool, versions.after(&step.changes), now);
             }
             let next_deadline = step.next_deadline;
             let outcome = Outcome { reply: step.reply, pool, now, ahead, next_deadline, sent_at };
             return Ok((outcome, step.again));
         }
+    }
+
+    /// Only a picture without a queue is worth keeping: in any other, what this client knows
+    /// is not all that counts.
+    fn remember(&self, pool: &Pool, versions: Versions, now: Time) {
+        let known = (pool.queue_len == 0).then(|| Known {
+            view: View { pool: pool.clone(), versions, now, ahead: None },
+            at: BootTime::now(),
+        });
+        *self.known.lock().unwrap_or_else(PoisonError::into_inner) = known;
+    }
+
+    fn recall(&self) -> Option<View> {
+        let known = self.known.lock().unwrap_or_else(PoisonError::into_inner).take()?;
+        let now = known.view.now + known.at.elapsed();
+        Some(View { now, ..known.view })
     }
 }
 

@@ -7,14 +7,13 @@
 
 use std::time::Duration;
 
-use gpulock_core::{
-    CancelReason, Command, Evidence, Lease, Phase, Pool, Reply, Request, Time, Wants,
-};
+use gpulock_core::{Command, Evidence, Lease, Phase, Pool, Reply, Request, Term, Time, Wants};
 use tokio::sync::{oneshot, watch};
 
 use crate::clock::BootTime;
 use crate::error::{Error, Holder, NotAcquired};
 use crate::post::Post;
+use crate::store::StoreError;
 use crate::stored::{Outcome, Patience, StepError, Stored, jittered};
 use crate::witness::{Findings, Witness};
 
@@ -74,21 +73,17 @@ pub(crate) struct Wait<'a> {
 pub(crate) struct Grant {
     pub(crate) lease: Lease,
     pub(crate) pool: Pool,
-    pub(crate) sent_at: BootTime,
+    /// From here its term runs.
+    pub(crate) runs_from: BootTime,
 }
 
 impl Wait<'_> {
     /// Asks, and waits until the request is granted. `called_off` ends the wait when its
-    /// other end is dropped.
+    /// other end is dropped. What a failed request leaves in the store is to be
+    /// [withdrawn](crate::withdrawal).
     pub(crate) async fn run(mut self, called_off: &mut oneshot::Receiver<()>) -> Result<Grant, Error> {
         let granted = self.ask_until_granted(called_off).await;
         self.post.forget(self.request.lease_id);
-        match &granted {
-            Err(_) if self.request.patience.is_none() => {}
-            Err(Error::NotAcquired(_)) => self.leave(CancelReason::TimedOut).await,
-            Err(_) => self.leave(CancelReason::GaveUp).await,
-            Ok(_) => {}
-        }
         granted
     }
 
@@ -105,7 +100,8 @@ impl Wait<'_> {
                 _ = &mut *called_off => return Err(Error::CalledOff),
             };
             if let Reply::Granted(lease) = outcome.reply {
-                return Ok(Grant { lease, pool: outcome.pool, sent_at: outcome.sent_at });
+                let runs_from = runs_from(&lease, outcome.now, outcome.sent_at);
+                return Ok(Grant { lease, pool: outcome.pool, runs_from });
             }
             if outcome.reply == Reply::Lost {
                 return Err(Error::Lost("its grant was taken back before it was picked up".to_owned()));
@@ -116,7 +112,7 @@ impl Wait<'_> {
             if decisive {
                 continue;
             }
-            self.show(&outcome).await?;
+            self.show(&outcome).await;
             let over = self.bounds.until.is_some_and(|until| until.left().is_zero());
             if over || outcome.reply == Reply::Busy {
                 return Err(Error::NotAcquired(Box::new(self.not_acquired(&outcome))));
@@ -140,10 +136,7 @@ impl Wait<'_> {
     }
 
     async fn carry_out(&self, command: &Command) -> Result<Outcome, Error> {
-        let tell = |trouble: Option<&crate::store::StoreError>| {
-            let trouble = trouble.map(ToString::to_string);
-            self.state.send_modify(|state| state.store_trouble = trouble);
-        };
+        let tell = tell_trouble(self.state);
         let patience = Patience { until: BootTime::now() + self.bounds.store_patience, tell: &tell };
         let asking = Some(self.request.lease_id);
         Ok(self.stored.step_patiently(command, asking, &patience).await?)
@@ -156,12 +149,6 @@ impl Wait<'_> {
         Ok(())
     }
 
-    async fn leave(&self, reason: CancelReason) {
-        let command = Command::Cancel { lease_id: self.request.lease_id, reason };
-        // If the store cannot be told, the place in the queue lapses by itself.
-        let _ = self.stored.step(&command, Some(self.request.lease_id)).await;
-    }
-
     /// How long to sleep if nothing happens.
     fn nap(&self, outcome: &Outcome, findings: &Findings, pause: Duration) -> Duration {
         let is_first = outcome.ahead.unwrap_or(outcome.pool.queue_len.saturating_sub(1)) == 0;
@@ -171,22 +158,37 @@ impl Wait<'_> {
             deadline.since(outcome.now) + Duration::from_millis(1) + late
         });
         let own_end = self.bounds.until.map(BootTime::left);
-        let others = [deadline, findings.look_again, own_end];
+        let others = [deadline, self.silence(outcome), findings.look_again, own_end];
         others.into_iter().flatten().fold(jittered(pause), Duration::min)
     }
 
-    async fn show(&self, outcome: &Outcome) -> Result<(), Error> {
+    /// Until GPUs drain no longer for want of a witness: those of leases whose processes
+    /// this waiter cannot see.
+    fn silence(&self, outcome: &Outcome) -> Option<Duration> {
+        let sight = self.request.owner.sight();
+        let patience = outcome.pool.ledger.settings.witness_patience;
+        let unseen = outcome.pool.leases.iter().filter(|lease| lease.owner.sight() != sight);
+        let ends = unseen.filter_map(|lease| match lease.phase {
+            Phase::Draining { seen_alive_at, .. } => Some(seen_alive_at + patience),
+            _ => None,
+        });
+        let first = ends.min()?;
+        Some(first.since(outcome.now) + Duration::from_millis(1))
+    }
+
+    async fn show(&self, outcome: &Outcome) {
         let mut ahead = outcome.ahead;
         if ahead.is_none() && outcome.reply == Reply::Waiting {
-            // It has only just joined: where, the store knows.
+            // It has only just joined: where, the store knows. If it does not say, the next
+            // answer will.
             let asking = Some(self.request.lease_id);
-            ahead = self.stored.store.read(&self.stored.pool, asking).await?.ahead;
+            let view = self.stored.store.read(&self.stored.pool, asking).await;
+            ahead = view.ok().and_then(|view| view.ahead);
         }
         self.state.send_modify(|state| {
             state.ahead = ahead;
             state.holders = holders(&outcome.pool, outcome.now);
         });
-        Ok(())
     }
 
     fn not_acquired(&self, outcome: &Outcome) -> NotAcquired {
@@ -199,6 +201,27 @@ impl Wait<'_> {
             holders: holders(&outcome.pool, outcome.now),
         }
     }
+}
+
+/// Shows the waiter why the store does not answer, while it does not.
+pub(crate) fn tell_trouble(
+    state: &watch::Sender<WaitState>,
+) -> impl Fn(Option<&StoreError>) + Send + Sync {
+    |trouble| {
+        let trouble = trouble.map(ToString::to_string);
+        state.send_modify(|state| state.store_trouble = trouble);
+    }
+}
+
+/// From when on the term of a lease runs, on this host's clock. The answer that tells of a
+/// lease may come long after the grant: after a lost wake-up, or when an earlier answer was
+/// lost.
+fn runs_from(lease: &Lease, now: Time, sent_at: BootTime) -> BootTime {
+    let began = match lease.term {
+        Term::Heartbeats(_) => lease.renewed_at(),
+        Term::Fixed(_) => lease.acquired_at,
+    };
+    sent_at - now.since(began)
 }
 
 /// Who holds the GPUs of a pool, the longest first.

@@ -10,20 +10,19 @@ use std::pin::pin;
 use std::task::Poll;
 use std::time::Duration;
 
-use gpulock_core::{Evidence, Lease, LeaseId, Phase, Pool, Process, Sight, Subject, Time, Waiter};
+use gpulock_core::{
+    Evidence, Lease, LeaseId, Owner, Phase, Pool, Process, ProcessGroup, Sight, Subject, Time, Waiter,
+};
 
 use crate::clock::BootTime;
-use crate::process::{self, DeathWatch, Pressed};
+use crate::process::{self, DeathWatch, Pressed, Processes};
 use crate::store::Scope;
 
-/// How often to look at processes that are about to end.
-const LOOK_SOON: Duration = Duration::from_millis(10);
+/// How often to look at processes whose end cannot be waited for.
+const LOOK_AGAIN: Duration = Duration::from_millis(250);
 
-/// How often to look at processes that are not.
-const LOOK_LATER: Duration = Duration::from_millis(250);
-
-/// How long to look often before looking less often.
-const EAGER_FOR: Duration = Duration::from_secs(2);
+/// The shortest pause between two looks.
+const LOOK_AT_LEAST: Duration = Duration::from_millis(10);
 
 /// What one waiter watches.
 #[derive(Debug)]
@@ -35,7 +34,16 @@ pub(crate) struct Witness {
     watches: HashMap<Process, DeathWatch>,
     /// When the rules were last told that a draining lease's processes live.
     told_alive: HashMap<LeaseId, BootTime>,
-    pressed: HashMap<LeaseId, bool>,
+    /// The processes of dead holders that were told to end.
+    pressed: HashMap<LeaseId, Pressure>,
+}
+
+/// What was done to the processes that a dead holder left behind.
+#[derive(Debug)]
+struct Pressure {
+    /// They were killed, and not only asked.
+    by_force: bool,
+    left: Vec<Process>,
 }
 
 /// What a look at the pool gave.
@@ -71,9 +79,19 @@ impl Witness {
                     in_the_way.extend(lease.owner.process.as_ref().map(|own| own.process));
                     self.examine_lease(lease, now, &mut findings);
                 }
+                self.pressed.retain(|lease_id, _| pool.lease(*lease_id).is_some());
+                in_the_way.extend(self.pressed.values().flat_map(|pressure| &pressure.left));
             }
         }
-        self.watches.retain(|process, _| in_the_way.contains(process));
+        let mut somebody_died = false;
+        self.watches.retain(|process, watch| {
+            somebody_died |= watch.is_dead();
+            in_the_way.contains(process) && !watch.is_dead()
+        });
+        if somebody_died {
+            // Perhaps only after it was looked at: a dead process is not watched again.
+            findings.look_within(LOOK_AT_LEAST);
+        }
         findings
     }
 
@@ -92,21 +110,21 @@ impl Witness {
         let seen = process::look(&waiter.owner, None);
         if seen.is_some_and(|seen| !seen.holder_alive) {
             let subject = Subject::Waiter(waiter.lease_id);
-            findings.evidence.push(Evidence { subject, holder_alive: false, group_alive: false });
+            findings.evidence.push(gone(subject, None));
         } else {
-            self.watch(&waiter.owner, findings);
+            self.watch_owner(&waiter.owner, findings);
         }
     }
 
     fn examine_lease(&mut self, lease: &Lease, now: Time, findings: &mut Findings) {
         let subject = Subject::Lease(lease.reference());
         if self.scope == Scope::Host && process::rebooted_since(&lease.owner) {
-            findings.evidence.push(Evidence { subject, holder_alive: false, group_alive: false });
+            findings.evidence.push(gone(subject, lease.group));
             return;
         }
         let Some(seen) = process::look(&lease.owner, lease.group.as_ref()) else { return };
-        let evidence =
-            Evidence { subject, holder_alive: seen.holder_alive, group_alive: seen.group_alive };
+        let Processes { holder_alive, group_alive } = seen;
+        let evidence = Evidence { subject, holder_alive, group: lease.group, group_alive };
         let in_use = if lease.group.is_some() { seen.group_alive } else { seen.holder_alive };
         match lease.phase {
             Phase::Draining { .. } if !in_use => findings.evidence.push(evidence),
@@ -115,9 +133,11 @@ impl Witness {
                 if self.is_time_to_tell(lease.lease_id) {
                     findings.evidence.push(evidence);
                 }
+                // Its death is heard; that it lives has to be told again and again.
+                findings.look_within(LOOK_AGAIN);
             }
             _ if !seen.holder_alive => findings.evidence.push(evidence),
-            _ => self.watch(&lease.owner, findings),
+            _ => self.watch_owner(&lease.owner, findings),
         }
     }
 
@@ -125,42 +145,49 @@ impl Witness {
     /// process is only waited for.
     fn press(&mut self, lease: &Lease, over_for: Duration, findings: &mut Findings) {
         let Some(group) = &lease.group else {
-            return self.watch(&lease.owner, findings);
+            return self.watch_owner(&lease.owner, findings);
         };
-        let killing = over_for >= self.grace;
-        if self.pressed.insert(lease.lease_id, killing) != Some(killing) {
-            let lease_id = lease.lease_id.to_string();
-            if !matches!(
-                process::press(group, &lease_id, over_for, self.grace),
-                Ok(Pressed::Gone | Pressed::Signalled(_))
-            ) {
-                // Not ours to stop: they are waited for, and shown as draining meanwhile.
-                self.pressed.insert(lease.lease_id, true);
-            }
+        let by_force = over_for >= self.grace;
+        if !by_force {
+            findings.look_within((self.grace - over_for).max(LOOK_AT_LEAST));
         }
-        findings.look_within(if over_for < self.grace + EAGER_FOR { LOOK_SOON } else { LOOK_LATER });
+        let done = self.pressed.get(&lease.lease_id).is_some_and(|done| done.by_force == by_force);
+        if !done {
+            let lease_id = lease.lease_id.to_string();
+            // What is not ours to stop is waited for, and shown as draining meanwhile.
+            let left = match process::press(group, &lease_id, over_for, self.grace) {
+                Ok(Pressed::Signalled(left) | Pressed::NotAllowed(left) | Pressed::NotSure(left)) => left,
+                Ok(Pressed::Gone) | Err(_) => Vec::new(),
+            };
+            left.iter().for_each(|process| self.watch(*process, findings));
+            self.pressed.insert(lease.lease_id, Pressure { by_force, left });
+        }
     }
 
-    fn watch(&mut self, owner: &gpulock_core::Owner, findings: &mut Findings) {
-        let Some(own) = owner.process.as_ref().filter(|own| Some(&own.sight) == self.sight.as_ref())
-        else {
-            return;
-        };
-        if self.watches.contains_key(&own.process) {
+    fn watch_owner(&mut self, owner: &Owner, findings: &mut Findings) {
+        if let Some(own) = &owner.process
+            && Some(&own.sight) == self.sight.as_ref()
+        {
+            self.watch(own.process, findings);
+        }
+    }
+
+    fn watch(&mut self, process: Process, findings: &mut Findings) {
+        if self.watches.contains_key(&process) {
             return;
         }
-        match DeathWatch::open(own.process) {
+        match DeathWatch::open(process) {
             Ok(watch) => {
-                self.watches.insert(own.process, watch);
+                self.watches.insert(process, watch);
             }
             // Without a pidfd (old kernel, no descriptor left) it looks now and then.
-            Err(_) => findings.look_within(LOOK_LATER),
+            Err(_) => findings.look_within(LOOK_AGAIN),
         }
     }
 
     /// Others who cannot see the processes hear that they live, well within their patience.
     fn is_time_to_tell(&mut self, lease_id: LeaseId) -> bool {
-        let due = self.told_alive.get(&lease_id).is_none_or(|told| told.elapsed() > LOOK_LATER);
+        let due = self.told_alive.get(&lease_id).is_none_or(|told| told.elapsed() > LOOK_AGAIN);
         if due {
             self.told_alive.insert(lease_id, BootTime::now());
         }
@@ -184,4 +211,9 @@ impl Findings {
             }),
         })
     }
+}
+
+/// Nothing of it is left.
+fn gone(subject: Subject, group: Option<ProcessGroup>) -> Evidence {
+    Evidence { subject, holder_alive: false, group, group_alive: false }
 }

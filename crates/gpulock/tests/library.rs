@@ -4,7 +4,10 @@
 #![expect(clippy::unwrap_used, reason = "what fails here fails the test")]
 
 mod library {
+    mod bad_files;
+    mod faults;
     mod leases;
+    mod processes;
     mod stores;
     mod support;
     mod waiting;

@@ -38,7 +38,7 @@ pub(crate) async fn status(what: &Status, session: &Session) -> Result<Code, Fai
             true => output::json(&Report { pools }),
             false => print(&pools, session),
         }
-        if !what.watch {
+        if !what.watch || !output::has_reader() {
             return Ok(Code::Ok);
         }
         tokio::time::sleep(WATCH_EVERY).await;

@@ -21,6 +21,11 @@ pub(super) fn find(name: &OsStr) -> Result<PathBuf, Failure> {
         return Ok(found.clone());
     }
     match candidates.iter().find(|path| path.exists()) {
+        Some(path) if path.is_dir() => Err(Failure::new(
+            Code::NotExecutable,
+            format!("the command {} is a folder", path.display()),
+        )
+        .hint("name a program in it")),
         Some(path) => Err(Failure::new(
             Code::NotExecutable,
             format!("the command {} cannot be executed", path.display()),

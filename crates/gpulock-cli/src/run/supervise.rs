@@ -1,10 +1,9 @@
 //! The command and its lease, side by side until both are over.
 
-use std::path::Path;
 use std::time::Duration;
 
 use gpulock::core::{Gpu, ProcessGroup};
-use gpulock::process;
+use gpulock::process::{self, StopError};
 use gpulock::{Health, Lease, LeaseState};
 use nix::sys::signal::{Signal as Number, raise};
 use rustix::process::Signal;
@@ -14,14 +13,20 @@ use crate::exit::{Code, Failure};
 use crate::output;
 use crate::session::Session;
 
-use super::child::{Child, News, not_started};
+use super::child::{Child, News, Orders, not_started};
 use super::signals::Signals;
 use super::terminal::Terminal;
+
+/// How often, and with which pauses, to look again whether what is left was started under
+/// the lease.
+const SURE_LOOKS: u32 = 20;
+const SURE_PAUSE: Duration = Duration::from_millis(10);
 
 /// Sees to it that the command ends before the lease does.
 #[derive(Debug)]
 pub(super) struct Supervisor {
     lease: Lease,
+    child: Child,
     state: watch::Receiver<LeaseState>,
     signals: Signals,
     terminal: Terminal,
@@ -40,12 +45,13 @@ enum End {
 }
 
 impl Supervisor {
-    pub(super) fn new(lease: Lease, session: &Session, signals: Signals) -> Self {
+    pub(super) fn new(lease: Lease, child: Child, session: &Session, signals: Signals) -> Self {
         let lock = &session.config().gpu_lock;
         let span = session.config().gpu_lock_monitor.heartbeat.timeout;
         Self {
             state: lease.watch(),
             lease,
+            child,
             signals,
             terminal: Terminal::new(),
             grace: lock.stop_grace,
@@ -54,15 +60,15 @@ impl Supervisor {
     }
 
     /// Runs the command to its end, then gives the lease back.
-    pub(super) async fn run(mut self, program: &Path, command: &[std::ffi::OsString]) -> Result<Code, Failure> {
-        let mut child = Child::start(program, command, &self.environment())?;
-        let group = child.group().map_err(|error| {
+    pub(super) async fn run(mut self, mut orders: Orders<'_>) -> Result<Code, Failure> {
+        let group = self.child.group().map_err(|error| {
             Failure::new(Code::Internal, format!("the command's group cannot be seen: {error}"))
         })?;
         // Without this word nothing is executed: the gate stays shut when `child` is dropped.
         self.lease.claim(group).await?;
-        child.open_gate();
-        let end = self.supervise(&mut child, group).await;
+        orders.environment.extend(self.environment());
+        self.child.open_gate(&orders);
+        let end = self.supervise(group).await;
         self.terminal.take_back();
         let end = end?;
         if !self.stop_what_is_left(group).await {
@@ -113,31 +119,35 @@ impl Supervisor {
         environment
     }
 
-    async fn supervise(&mut self, child: &mut Child, group: ProcessGroup) -> Result<End, Failure> {
+    async fn supervise(&mut self, group: ProcessGroup) -> Result<End, Failure> {
         let mut asked_to_stop = false;
         loop {
             let state = self.state.borrow_and_update().clone();
             if let Health::Lost(loss) = state.health {
-                return Ok(self.stop(child, group, loss.to_string()).await);
+                return Ok(self.stop(group, loss.to_string()).await);
             }
             if let (Some(request), false) = (&state.stop, asked_to_stop) {
                 asked_to_stop = true;
                 output::notice(&format!("asked to stop: {}", request.reason));
-                child.signal(Signal::TERM);
+                self.child.signal(Signal::TERM);
             }
             let last_moment = state.deadline - self.last_grace;
             if last_moment.left().is_zero() {
                 let reason = "it could not be renewed in time".to_owned();
-                return Ok(self.stop(child, group, reason).await);
+                return Ok(self.stop(group, reason).await);
             }
             tokio::select! {
                 biased;
-                news = child.news() => match news {
-                    News::Ended(code) => return Ok(End::Own(code)),
-                    News::NotStarted(error) => return Err(not_started(&error)),
-                    News::Stopped(signal) => self.child_stopped(child, signal),
+                news = self.child.news() => match news {
+                    Ok(News::Ended(code)) => return Ok(End::Own(code)),
+                    Ok(News::NotStarted(error)) => return Err(not_started(&error)),
+                    Ok(News::Stopped(signal)) => self.child_stopped(signal),
+                    Err(error) => return Err(Failure::new(
+                        Code::Internal,
+                        format!("the command cannot be watched: {error}"),
+                    )),
                 },
-                signal = self.signals.next() => self.pass_on(child, signal),
+                signal = self.signals.next() => self.pass_on(signal),
                 // A client that is gone changes nothing any more; the deadline stays.
                 _ = self.state.changed() => {}
                 () = tokio::time::sleep(last_moment.left().min(Duration::from_secs(1))) => {}
@@ -145,27 +155,27 @@ impl Supervisor {
         }
     }
 
-    fn pass_on(&mut self, child: &Child, signal: Number) {
-        child.pass_on(signal);
+    fn pass_on(&mut self, signal: Number) {
+        self.child.pass_on(signal);
         if signal == Number::SIGTSTP {
-            self.stop_with(child);
+            self.stop_together();
         }
     }
 
     /// The kernel or somebody else stopped the command.
-    fn child_stopped(&mut self, child: &Child, signal: i32) {
+    fn child_stopped(&mut self, signal: i32) {
         let wants_terminal = [Number::SIGTTIN as i32, Number::SIGTTOU as i32].contains(&signal);
-        if wants_terminal && !self.terminal.is_lent() && self.terminal.lend(child.group_id()) {
-            child.signal(Signal::CONT);
+        if wants_terminal && !self.terminal.is_lent() && self.terminal.lend(self.child.group_id()) {
+            self.child.signal(Signal::CONT);
         } else if wants_terminal || signal == Number::SIGTSTP as i32 {
-            self.stop_with(child);
+            self.stop_together();
         }
         // Stopped by SIGSTOP, it keeps its GPU: heartbeats go on.
     }
 
     /// Stops together with the command, so that the shell sees its job stopped, and goes on
     /// with it. Heartbeats rest meanwhile: the lease of a job stopped for long runs out.
-    fn stop_with(&mut self, child: &Child) {
+    fn stop_together(&mut self) {
         let had_terminal = self.terminal.is_lent();
         self.terminal.take_back();
         output::notice(&format!(
@@ -175,16 +185,16 @@ impl Supervisor {
         // It cannot fail for a signal that exists.
         let _ = raise(Number::SIGSTOP);
         if had_terminal {
-            self.terminal.lend(child.group_id());
+            self.terminal.lend(self.child.group_id());
         }
-        child.signal(Signal::CONT);
+        self.child.signal(Signal::CONT);
     }
 
-    async fn stop(&mut self, child: &mut Child, group: ProcessGroup, reason: String) -> End {
+    async fn stop(&mut self, group: ProcessGroup, reason: String) -> End {
         output::warning(&format!("the lease is lost: {reason}; stopping the command"));
         self.stop_group(group, self.last_grace).await;
         // It has been reaped, or it cannot die; the next in line waits for it in any case.
-        let _ = tokio::time::timeout(Duration::from_millis(100), child.news()).await;
+        let _ = tokio::time::timeout(Duration::from_millis(100), self.child.news()).await;
         End::Lost(reason)
     }
 
@@ -210,7 +220,16 @@ impl Supervisor {
 
     async fn stop_group(&self, group: ProcessGroup, grace: Duration) -> bool {
         let lease_id = self.lease.id().to_string();
-        let Err(error) = process::stop(group, &lease_id, grace).await else { return true };
+        let mut looks = 0;
+        let error = loop {
+            match process::stop(group, &lease_id, grace).await {
+                Ok(()) => return true,
+                // A process that is just executing another program shows no environment.
+                Err(StopError::NotSure(_)) if looks < SURE_LOOKS => looks += 1,
+                Err(error) => break error,
+            }
+            tokio::time::sleep(SURE_PAUSE).await;
+        };
         let hint = error.hint().map(|hint| format!("\nhint: {hint}")).unwrap_or_default();
         output::warning(&format!("{error}{hint}"));
         false

@@ -10,7 +10,7 @@ use rustix::process::{Pid, test_kill_process_group};
 use super::stat::{Stat, number};
 
 /// How often a group that seems to be empty is looked through before we give up.
-const SCANS: usize = 50;
+const SCANS: usize = 20;
 
 /// The group whose first process is `pid`.
 ///
@@ -19,7 +19,7 @@ const SCANS: usize = 50;
 /// When there is no such process, or when it does not lead a group.
 pub fn led_by(pid: u32) -> io::Result<ProcessGroup> {
     match Stat::read(pid)? {
-        Some(stat) if stat.group == pid => Ok(ProcessGroup {
+        Some(stat) if stat.group == Some(pid) => Ok(ProcessGroup {
             leader: Process {
                 pid,
                 start_time: stat.start_time,
@@ -95,7 +95,7 @@ struct Scan {
     living: Vec<Process>,
     /// Zombies.
     ended: Vec<Process>,
-    /// A process was gone before it could be read; it may have been a member, with a child
+    /// A process was gone before it could be read. It may have been a member, with a child
     /// that is too young for this walk.
     is_blurred: bool,
     /// A process could not be read.
@@ -128,6 +128,7 @@ impl Scan {
     }
 
     fn meet(&mut self, pid: u32, stat: &Stat, group: &ProcessGroup) -> io::Result<()> {
+        self.is_blurred |= stat.group.is_none();
         if belongs(stat, group)? {
             let side = if stat.lives(pid)? {
                 &mut self.living
@@ -153,7 +154,7 @@ fn number_was_given_again(group: &ProcessGroup) -> io::Result<bool> {
 /// Without its leader the group's number could have served twice: then the session and
 /// the age tell the two apart.
 fn belongs(stat: &Stat, group: &ProcessGroup) -> io::Result<bool> {
-    if stat.group != group.leader.pid {
+    if stat.group != Some(group.leader.pid) {
         return Ok(false);
     }
     let descends = stat.session == group.session && stat.start_time >= group.leader.start_time;
@@ -172,8 +173,8 @@ fn hides_processes() -> io::Result<bool> {
         .is_some_and(|line| line.contains("hidepid=")))
 }
 
-pub(super) fn invalid(text: String) -> io::Error {
-    io::Error::new(io::ErrorKind::InvalidInput, text)
+pub(super) fn invalid(text: impl Into<String>) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidInput, text.into())
 }
 
 #[cfg(test)]

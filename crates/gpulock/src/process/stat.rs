@@ -12,8 +12,8 @@ use super::identity::this_sight;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Stat {
     state: u8,
-    /// 0 for a process that is being taken apart.
-    pub(super) group: u32,
+    /// `None` while the kernel takes the process apart.
+    pub(super) group: Option<u32>,
     pub(super) session: u32,
     /// Clock ticks since boot.
     pub(super) start_time: u64,
@@ -76,12 +76,17 @@ impl Stat {
         let rest = std::str::from_utf8(&text[name_end + 1..]).ok()?;
         let fields: Vec<&str> = rest.split_ascii_whitespace().collect();
         let field = |number: usize| fields.get(number - 3).copied();
-        // -1 while the process is being taken apart.
-        let id = |number| Some(u32::try_from(field(number)?.parse::<i32>().ok()?).unwrap_or(0));
+        // -1 while the process is taken apart.
+        let id = |number| {
+            field(number)?
+                .parse()
+                .ok()
+                .map(|id: i32| u32::try_from(id).ok())
+        };
         Some(Self {
             state: *field(3)?.as_bytes().first()?,
             group: id(5)?,
-            session: id(6)?,
+            session: id(6)?.unwrap_or(0),
             start_time: field(22)?.parse().ok()?,
         })
     }
@@ -124,7 +129,7 @@ mod tests {
     fn the_name_of_a_program_cannot_pass_for_other_fields() {
         let expected = Stat {
             state: b'S',
-            group: 40,
+            group: Some(40),
             session: 39,
             start_time: 987_654,
         };
@@ -142,7 +147,7 @@ mod tests {
             .unwrap()
             .replace("S 1 40 39", "X 0 -1 -1");
         let stat = Stat::parse(text.as_bytes()).unwrap();
-        assert_eq!((stat.group, stat.session, stat.is_over()), (0, 0, true));
+        assert_eq!((stat.group, stat.is_over()), (None, true));
     }
 
     #[test]

@@ -14,6 +14,10 @@ use super::group::{has_its_leader, id, invalid, members};
 use super::stat::{Stat, number};
 use super::watch::DeathWatch;
 
+/// A stopped process acts on SIGTERM only when it continues.
+const ASK: &[Signal] = &[Signal::TERM, Signal::CONT];
+const FORCE: &[Signal] = &[Signal::KILL];
+
 /// How long after SIGKILL a process may take to vanish. One that hangs inside the kernel,
 /// as in a GPU driver, may never do so.
 const KILL_PATIENCE: Duration = Duration::from_secs(10);
@@ -25,18 +29,15 @@ const LOOK_AGAIN: Duration = Duration::from_millis(200);
 /// all its processes are really gone. `lease_id` is the lease that they run under.
 ///
 /// The caller had better reap its child, the leader, only afterwards: until then the
-/// group's number is bound to it, and no doubt about the members can arise. A future that
-/// is dropped leaves the rest running.
+/// group's number is bound to it, and no doubt about the members can arise. (Where `/proc`
+/// hides processes, its zombie hides the end of the others: reap it then as it ends.) A
+/// future that is dropped leaves the rest running.
 ///
 /// # Errors
 ///
 /// [`StopError`]; in each case some process may still run.
 pub async fn stop(group: ProcessGroup, lease_id: &str, grace: Duration) -> Result<(), StopError> {
-    let steps = [
-        (&[Signal::TERM, Signal::CONT][..], grace),
-        (&[Signal::KILL][..], KILL_PATIENCE),
-    ];
-    for (signals, patience) in steps {
+    for (signals, patience) in [(ASK, grace), (FORCE, KILL_PATIENCE)] {
         let living = members(&group)?;
         if living.is_empty() {
             return Ok(());
@@ -48,8 +49,8 @@ pub async fn stop(group: ProcessGroup, lease_id: &str, grace: Duration) -> Resul
             return Err(StopError::NotSure(Pids(living)));
         }
         signal(&group, signals)?;
-        if let Ok(gone) = timeout(patience, gone(&group)).await {
-            return Ok(gone?);
+        if timeout(patience, gone(&group)).await.is_ok() {
+            return Ok(());
         }
     }
     match members(&group)? {
@@ -99,16 +100,13 @@ pub struct Pids(pub Vec<Process>);
 
 impl fmt::Display for Pids {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(if self.0.len() == 1 {
+        let numbers: Vec<_> = self.0.iter().map(|one| one.pid.to_string()).collect();
+        let noun = if numbers.len() == 1 {
             "process"
         } else {
             "processes"
-        })?;
-        for (index, process) in self.0.iter().enumerate() {
-            let comma = if index == 0 { "" } else { "," };
-            write!(f, "{comma} {}", process.pid)?;
-        }
-        Ok(())
+        };
+        write!(f, "{noun} {}", numbers.join(", "))
     }
 }
 
@@ -151,6 +149,9 @@ pub fn press(
     if living.is_empty() {
         return Ok(Pressed::Gone);
     }
+    if out_of_reach(&living) {
+        return Ok(Pressed::NotAllowed(living));
+    }
     let mut shown = living.iter().map(|one| runs_under(*one, lease_id));
     let sure = if has_its_leader(group)? {
         shown.any(|ours| ours)
@@ -160,28 +161,18 @@ pub fn press(
     if !sure {
         return Ok(Pressed::NotSure(living));
     }
-    if out_of_reach(&living) {
-        return Ok(Pressed::NotAllowed(living));
-    }
-    let asking = since_asked < grace;
-    signal(
-        group,
-        if asking {
-            &[Signal::TERM, Signal::CONT]
-        } else {
-            &[Signal::KILL]
-        },
-    )?;
+    let signals = if since_asked < grace { ASK } else { FORCE };
+    signal(group, signals)?;
     Ok(Pressed::Signalled(living))
 }
 
 /// Whether the process was started under the lease. What cannot be read proves nothing.
 fn runs_under(process: Process, lease_id: &str) -> bool {
     let wanted = format!("GPULOCK_LEASE_ID={lease_id}");
-    fs::read(format!("/proc/{}/environ", process.pid)).is_ok_and(|all| {
-        all.split(|&byte| byte == 0)
-            .any(|one| one == wanted.as_bytes())
-    })
+    let environment = fs::read(format!("/proc/{}/environ", process.pid)).unwrap_or_default();
+    environment
+        .split(|&byte| byte == 0)
+        .any(|one| one == wanted.as_bytes())
 }
 
 /// Whether we may signal none of them. (For a group kill(2) also succeeds when the only
@@ -193,17 +184,15 @@ fn out_of_reach(processes: &[Process]) -> bool {
 
 /// From `/proc`, because our group may lie outside of our PID namespace. It then has the
 /// number 0, which rustix does not expect of getpgrp(2).
-fn own_group() -> io::Result<u32> {
+fn own_group() -> io::Result<Option<u32>> {
     let own = getpid().as_raw_nonzero().get().unsigned_abs();
-    Ok(Stat::read(own)?.map_or(0, |stat| stat.group))
+    Ok(Stat::read(own)?.and_then(|stat| stat.group))
 }
 
 fn signal(group: &ProcessGroup, signals: &[Signal]) -> io::Result<()> {
     let id = id(group)?;
-    if own_group()? == group.leader.pid {
-        return Err(invalid(
-            "signal a process group: this process is in it".to_owned(),
-        ));
+    if own_group()? == Some(group.leader.pid) {
+        return Err(invalid("signal a process group: this process is in it"));
     }
     for signal in signals {
         match kill_process_group(id, *signal) {
@@ -216,17 +205,20 @@ fn signal(group: &ProcessGroup, signals: &[Signal]) -> io::Result<()> {
 
 /// Returns when no member lives. Members may fork meanwhile, so each death is followed by
 /// another look.
-async fn gone(group: &ProcessGroup) -> io::Result<()> {
-    while let Some(&member) = members(group)?.first() {
-        match DeathWatch::open(member) {
-            Ok(watch) => {
-                // Too late or not: the next look tells.
-                let _ = timeout(LOOK_AGAIN, watch.died()).await;
-            }
+async fn gone(group: &ProcessGroup) {
+    loop {
+        let watch = match members(group) {
+            Ok(living) if living.is_empty() => return,
+            Ok(living) => DeathWatch::open(living[0]),
+            Err(error) => Err(error),
+        };
+        match watch {
+            // Whether it died or left the group, the next look tells.
+            Ok(watch) => drop(timeout(LOOK_AGAIN, watch.died()).await),
+            // What hinders us may pass, and the caller's patience is bounded.
             Err(_) => sleep(LOOK_AGAIN).await,
         }
     }
-    Ok(())
 }
 
 #[cfg(test)]
@@ -236,11 +228,13 @@ mod tests {
 
     #[test]
     fn our_own_group_is_never_signalled() {
-        let own = group_of(own_group().unwrap());
-        assert_eq!(
-            signal(&own, &[Signal::CONT]).unwrap_err().kind(),
-            io::ErrorKind::InvalidInput
-        );
+        let leader = Process {
+            pid: own_group().unwrap().unwrap(),
+            start_time: 1,
+        };
+        let own = ProcessGroup { leader, session: 1 };
+        let error = signal(&own, &[Signal::CONT]).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::InvalidInput);
     }
 
     #[test]

@@ -82,9 +82,9 @@ impl Store for MemoryStore {
     async fn swap(&self, write: Write<'_>) -> Result<Swapped, StoreError> {
         let mut state = self.lock();
         let changes = &write.step.changes;
-        let too_early = changes.not_before.is_some_and(|moment| state.now() < moment);
+        let in_time = write.is_in_time(state.now());
         let present = state.pools.get(write.pool).map(|shelf| shelf.versions).unwrap_or_default();
-        if too_early || !write.expected.still_hold(present, changes.reads) {
+        if !in_time || !write.expected.still_hold(present, changes.reads) {
             return Ok(Swapped::Conflict(Box::new(state.view(write.pool, write.asking))));
         }
         let shelf = state.pools.entry(write.pool.clone()).or_default();

@@ -7,7 +7,7 @@
 //! - **Wake-ups** are datagrams to abstract Unix sockets: no files to clean up, no rights
 //!   to give. Processes in another network namespace do not hear them and poll instead.
 //! - **Damage is refused.** The file is checked before it is opened, and one that was
-//!   replaced under a running process is noticed at the next step.
+//!   replaced under a running process is noticed within a moment.
 
 mod file;
 mod rows;
@@ -15,6 +15,7 @@ mod rows;
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
@@ -28,12 +29,17 @@ use super::{
 use crate::clock::{BootTime, wall_time};
 use crate::process;
 
+/// How long a look at the file's identity is good for, in microseconds.
+const SAME_FILE_FOR: u64 = 50_000;
+
 /// Keeps pools in one database file.
 #[derive(Debug)]
 pub struct SqliteStore {
     path: PathBuf,
     /// Device and inode of the file when it was opened.
     identity: Option<(u64, u64)>,
+    /// When that was last looked at, in microseconds since boot.
+    same_file_at: AtomicU64,
     connection: Mutex<Connection>,
     /// What to add to the time since boot, in microseconds.
     clock_offset: i64,
@@ -56,6 +62,7 @@ impl SqliteStore {
         });
         Ok(Self {
             identity: file::identity(path),
+            same_file_at: AtomicU64::new(0),
             connection: Mutex::new(connection),
             clock_offset,
             post: post.map_err(|error| unavailable(path, &error))?,
@@ -78,10 +85,21 @@ impl SqliteStore {
     }
 
     fn ask<T>(&self, query: impl FnOnce(&Connection) -> rusqlite::Result<T>) -> Result<T, StoreError> {
+        self.require_same_file()?;
+        query(&self.lock()).map_err(|e| failed(&self.path, e))
+    }
+
+    /// Looks from time to time whether the file is still the one that was opened.
+    fn require_same_file(&self) -> Result<(), StoreError> {
+        let now = since_boot();
+        if now < self.same_file_at.load(Ordering::Relaxed) + SAME_FILE_FOR {
+            return Ok(());
+        }
         if file::identity(&self.path) != self.identity {
             return Err(StoreError::Replaced(self.path.clone()));
         }
-        query(&self.lock()).map_err(|e| failed(&self.path, e))
+        self.same_file_at.store(now, Ordering::Relaxed);
+        Ok(())
     }
 
     fn lock(&self) -> MutexGuard<'_, Connection> {
@@ -117,19 +135,14 @@ impl Store for SqliteStore {
     }
 
     async fn swap(&self, write: Write<'_>) -> Result<Swapped, StoreError> {
-        let changes = &write.step.changes;
         let swapped = self.ask(|connection| {
             let transaction = Transaction::write(connection)?;
-            let now = self.now();
-            let head = rows::head(connection, write.pool)?;
-            let too_early = changes.not_before.is_some_and(|moment| now < moment);
-            if too_early || !write.expected.still_hold(head.versions, changes.reads) {
-                let view = rows::view(connection, write.pool, write.asking, || now)?;
-                return Ok(Swapped::Conflict(Box::new(view)));
+            if write.is_in_time(self.now()) && rows::write(connection, &write)? {
+                transaction.commit()?;
+                return Ok(Swapped::Written);
             }
-            rows::write(connection, write.pool, head, write.step)?;
-            transaction.commit()?;
-            Ok(Swapped::Written)
+            let view = rows::view(connection, write.pool, write.asking, || self.now())?;
+            Ok(Swapped::Conflict(Box::new(view)))
         })?;
         if matches!(swapped, Swapped::Written) {
             self.send(&write.step.wake);

@@ -183,3 +183,34 @@ macro_rules! full_name {
     };
 }
 pub(crate) use full_name;
+
+/// Runs the test `name` (see [`full_name`]) once more, alone, by way of the command `way`,
+/// and there `body`.
+pub(crate) fn elsewhere(name: &str, way: &[String], body: impl FnOnce()) {
+    const INSIDE: &str = "GPULOCK_TEST_INSIDE";
+    if env::var(INSIDE).is_ok_and(|inside| inside == name) {
+        return body();
+    }
+    let mut command = Command::new(&way[0]);
+    command.args(&way[1..]).arg(env::current_exe().unwrap());
+    command.args(["--exact", name, "--nocapture"]).env(INSIDE, name);
+    let output = command.output().unwrap();
+    let text = String::from_utf8_lossy(&output.stdout);
+    assert!(
+        output.status.success() && text.contains("1 passed"),
+        "{command:?} failed ({}):\n{text}\n{}\n\
+         A test that needs a namespace runs as root, or where users may make namespaces \
+         (sysctl kernel.apparmor_restrict_unprivileged_userns=0, user.max_user_namespaces).",
+        output.status,
+        String::from_utf8_lossy(&output.stderr),
+    );
+}
+
+/// A way into namespaces of one's own.
+pub(crate) fn unshare(options: &[&str]) -> Vec<String> {
+    let rights: &[&str] = match rustix::process::geteuid().is_root() {
+        true => &[],
+        false => &["--user", "--map-root-user"],
+    };
+    ["unshare"].iter().chain(rights).chain(options).map(ToString::to_string).collect()
+}

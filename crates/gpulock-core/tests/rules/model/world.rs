@@ -1,18 +1,19 @@
 //! The world of the search: a record, the owners with their processes, and the network.
 
+use std::hash::{Hash, Hasher};
 use std::time::Duration;
 
 use gpulock_core::invariants::broken_by_step;
 use gpulock_core::{
     CancelReason, Changes, Command, Ending, Evidence, GpuIndex, GpuRef, Lease, LeaseId, LeaseRef,
-    OwnProcess, Owner, Phase, Priority, Process, ProcessGroup, Record, Renewal, Reply, Request,
-    SeizeMode, Settings, Sight, Subject, Term, Time, Token, Wish,
+    Ledger, OwnProcess, Owner, Phase, Pool, Priority, Process, ProcessGroup, Record, Renewal,
+    Reply, Request, SeizeMode, Settings, Sight, Subject, Term, Time, Token, Wish,
 };
 
 use super::Setting;
 use crate::rules::support::{asking, cards};
 
-/// All spans are a few microseconds, so that tokens are a mere count.
+/// All spans are a few microseconds.
 const TERM: Duration = Duration::from_micros(2);
 const CLAIM_TIME: Duration = Duration::from_micros(1);
 const PATIENCE: Duration = Duration::from_micros(2);
@@ -37,6 +38,8 @@ pub(super) enum Fault {
     TokenIgnored,
     /// An observer tells of groups before the lease was claimed.
     HastyObserver,
+    /// An observer read the lease before it was claimed, and looked for no group.
+    EarlyReader,
 }
 
 /// Something that happens.
@@ -100,7 +103,11 @@ pub(super) enum Stage {
     /// It knows of a grant, has a group ready, and has not heard that the claim went well.
     Claiming(Token),
     /// It works until `stop_at`, or its group does.
-    Using { token: Token, gpus: Vec<GpuIndex>, stop_at: Time },
+    Using {
+        token: Token,
+        gpus: Vec<GpuIndex>,
+        stop_at: Time,
+    },
     /// It has stopped its work, and still has to say so.
     Stopping(Token),
     /// It was told that the lease is no longer its own, and has stopped.
@@ -108,13 +115,17 @@ pub(super) enum Stage {
     Done,
 }
 
-#[derive(Clone, Debug, PartialEq, Hash)]
+#[derive(Clone, Debug, PartialEq)]
 pub(super) struct World {
     record: Record,
+    /// What the record shows when nobody asks.
+    shown: Pool,
     now: Time,
     pub(super) actors: Vec<Actor>,
     /// Commands on their way.
     late: Vec<Command>,
+    /// No rule tells apart who has waited for longer than this.
+    longest_wait: Duration,
     pub(super) broken: Option<&'static str>,
     ticks: u64,
     mishaps: u8,
@@ -123,25 +134,78 @@ pub(super) struct World {
     seizures: u8,
 }
 
+/// Two states are one if no rule and no owner can ever tell them apart: numbers of arrival
+/// count only as an order, and spans only up to the longest that a rule asks about.
+impl Hash for World {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        let Self {
+            actors,
+            late,
+            ticks,
+            mishaps,
+            crashes,
+            freezes,
+            seizures,
+            ..
+        } = self;
+        self.broken.hash(state);
+        (actors, late, ticks, mishaps, crashes, freezes, seizures).hash(state);
+        self.shown.ledger.last_token.hash(state);
+        for lease in &self.shown.leases {
+            (
+                lease.lease_id,
+                lease.token,
+                lease.group,
+                &lease.gpus,
+                &lease.phase,
+            )
+                .hash(state);
+        }
+        let tick = Duration::from_micros(1);
+        for waiter in &self.shown.window {
+            let unseen = self.now.since(waiter.seen_at).min(waiter.patience + tick);
+            let waited = waiter.waited(self.now).min(self.longest_wait);
+            (waiter.lease_id, unseen, waited).hash(state);
+        }
+    }
+}
+
 impl Plan {
     pub(super) fn normal() -> Self {
-        Self { wish: Wish::Any(1), priority: Priority::Normal, supervised: false, rounds: 1 }
+        Self {
+            wish: Wish::Any(1),
+            priority: Priority::Normal,
+            supervised: false,
+            rounds: 1,
+        }
     }
 
     pub(super) fn any(self, count: u32) -> Self {
-        Self { wish: Wish::Any(count), ..self }
+        Self {
+            wish: Wish::Any(count),
+            ..self
+        }
     }
 
     pub(super) fn named(self, gpu: u32) -> Self {
-        Self { wish: Wish::Named(vec![GpuRef::Index(GpuIndex(gpu))]), ..self }
+        Self {
+            wish: Wish::Named(vec![GpuRef::Index(GpuIndex(gpu))]),
+            ..self
+        }
     }
 
     pub(super) fn urgent(self) -> Self {
-        Self { priority: Priority::Urgent, ..self }
+        Self {
+            priority: Priority::Urgent,
+            ..self
+        }
     }
 
     pub(super) fn supervised(self) -> Self {
-        Self { supervised: true, ..self }
+        Self {
+            supervised: true,
+            ..self
+        }
     }
 
     pub(super) fn twice(self) -> Self {
@@ -162,9 +226,15 @@ impl World {
         };
         let mut world = Self {
             record: Record::default(),
+            shown: Pool::default(),
             now: Time::from_micros(1),
             actors: setting.plans.iter().map(actor).collect(),
             late: Vec::new(),
+            // Where there is one card, nobody can be passed by a smaller request.
+            longest_wait: match setting.gpus {
+                1 => Duration::ZERO,
+                _ => PASS_BOUND + Duration::from_micros(1),
+            },
             broken: None,
             ticks: setting.ticks,
             mishaps: setting.mishaps,
@@ -178,12 +248,35 @@ impl World {
             witness_patience: Duration::from_secs(1),
         };
         let inventory = cards(setting.gpus);
-        world.carry_out(setting, Command::Configure { inventory, settings });
+        world.carry_out(
+            setting,
+            Command::Configure {
+                inventory,
+                settings,
+            },
+        );
+        // Far ahead of the clock, a token is a mere count.
+        let last_token = Token::from_value(1_000);
+        let ledger = Some(Ledger {
+            last_token,
+            ..world.shown.ledger.clone()
+        });
+        world.record.apply(&Changes {
+            ledger,
+            ..Changes::default()
+        });
+        world.shown = world.record.view(None, world.now);
         world
     }
 
-    pub(super) fn leases(&self) -> Vec<Lease> {
-        self.record.clone().view(None, self.now).leases
+    pub(super) fn leases(&self) -> &[Lease] {
+        &self.shown.leases
+    }
+
+    fn is_over(&self, named: LeaseRef) -> bool {
+        self.leases()
+            .iter()
+            .any(|lease| lease.reference() == named && lease.is_over())
     }
 
     /// No card has two users.
@@ -197,12 +290,19 @@ impl World {
 
     fn users(&self, setting: &Setting, gpu: GpuIndex) -> impl Iterator<Item = usize> {
         let uses = move |actor: &Actor, plan: &Plan| {
-            let Stage::Using { gpus, .. } = &actor.stage else { return false };
-            let works = if plan.supervised { actor.group_alive } else { actor.alive };
+            let Stage::Using { gpus, .. } = &actor.stage else {
+                return false;
+            };
+            let works = if plan.supervised {
+                actor.group_alive
+            } else {
+                actor.alive
+            };
             works && gpus.contains(&gpu)
         };
         let all = self.actors.iter().zip(&setting.plans).enumerate();
-        all.filter(move |(_, (actor, plan))| uses(actor, plan)).map(|(who, _)| who)
+        all.filter(move |(_, (actor, plan))| uses(actor, plan))
+            .map(|(who, _)| who)
     }
 
     // --- what can happen ---------------------------------------------------------------
@@ -231,7 +331,7 @@ impl World {
         }
         acts.push(Act::Look);
         for lease in self.leases() {
-            let holder_died = !self.actors[owner_of(&lease)].alive;
+            let holder_died = !self.actors[owner_of(lease)].alive;
             if lease.is_over() || holder_died || setting.fault == Fault::HastyObserver {
                 acts.push(Act::Observe(lease.reference(), Fate::Answered));
                 if self.mishaps > 0 {
@@ -277,10 +377,17 @@ impl World {
                 self.ticks -= 1;
                 self.now = self.now + Duration::from_micros(1);
                 let now = self.now;
-                self.actors.iter_mut().for_each(|actor| actor.stop_in_time(now));
+                self.actors
+                    .iter_mut()
+                    .for_each(|actor| actor.stop_in_time(now));
             }
             Act::Look => {
-                self.carry_out(setting, Command::Tick { sight: Some(host()) });
+                self.carry_out(
+                    setting,
+                    Command::Tick {
+                        sight: Some(host()),
+                    },
+                );
             }
             Act::Crash(who) => {
                 self.crashes -= 1;
@@ -291,18 +398,39 @@ impl World {
                 self.actors[who].frozen = true;
             }
             Act::Thaw(who) => self.actors[who].frozen = false,
-            Act::GroupEnds(who) => self.actors[who].group_alive = false,
+            Act::GroupEnds(who) => self.actors[who].lose_group(),
             Act::Observe(lease, fate) => {
                 let actor = &self.actors[owner_of_id(lease.lease_id)];
-                let (holder_alive, group_alive) = (actor.alive, actor.group_alive);
+                let holder_alive = actor.alive;
+                let knows_group = setting.fault != Fault::EarlyReader || self.is_over(lease);
+                let group_alive = actor.group_alive && knows_group;
                 let subject = Subject::Lease(lease);
-                let seen = Command::Observe(Evidence { subject, holder_alive, group_alive });
+                let known = self
+                    .leases()
+                    .iter()
+                    .find(|l| l.reference() == lease)
+                    .and_then(|l| l.group);
+                let group = known.filter(|_| knows_group);
+                let seen = Command::Observe(Evidence {
+                    subject,
+                    holder_alive,
+                    group,
+                    group_alive,
+                });
                 self.send(setting, seen, fate);
             }
             Act::Seize(lease) => {
                 self.seizures -= 1;
                 let (by, reason, mode) = (String::new(), String::new(), SeizeMode::Drain);
-                self.carry_out(setting, Command::Seize { lease, by, reason, mode });
+                self.carry_out(
+                    setting,
+                    Command::Seize {
+                        lease,
+                        by,
+                        reason,
+                        mode,
+                    },
+                );
             }
         }
     }
@@ -314,12 +442,24 @@ impl World {
         let lease_id = LeaseId::from_bits(who as u128);
         let command = match (word, &actor.stage) {
             (Word::Ask, _) => Command::Acquire(request(who, plan)),
-            (Word::Cancel, _) => Command::Cancel { lease_id, reason: CancelReason::GaveUp },
+            (Word::Cancel, _) => Command::Cancel {
+                lease_id,
+                reason: CancelReason::GaveUp,
+            },
             (_, stage) => {
-                let lease = LeaseRef { lease_id, token: stage.token() };
+                let lease = LeaseRef {
+                    lease_id,
+                    token: stage.token(),
+                };
                 match word {
-                    Word::Claim => Command::Claim { lease, group: group(who) },
-                    Word::Renew => Command::Renew(vec![Renewal { lease, progress: None }]),
+                    Word::Claim => Command::Claim {
+                        lease,
+                        group: group(who),
+                    },
+                    Word::Renew => Command::Renew(vec![Renewal {
+                        lease,
+                        progress: None,
+                    }]),
                     _ => Command::Release(lease),
                 }
             }
@@ -328,7 +468,7 @@ impl World {
         let actor = &mut self.actors[who];
         match reply {
             Some(reply) => actor.hear(word, reply, plan.supervised),
-            None if word == Word::Cancel => actor.stage = Stage::Done,
+            None if word == Word::Cancel => actor.end_round(),
             None => {}
         }
     }
@@ -359,24 +499,31 @@ impl World {
         while let Some(command) = next.take() {
             let before = self.record.view(asking(&command), self.now);
             let mut after = before.clone();
-            let mut step = after.step(self.now, command).expect("a command that makes sense");
+            let mut step = after
+                .step(self.now, command)
+                .expect("a command that makes sense");
             // Debug builds have asked inside the step already.
-            if !cfg!(debug_assertions) && broken_by_step(&before, &after, self.now, &step).is_some() {
+            if !cfg!(debug_assertions) && broken_by_step(&before, &after, self.now, &step).is_some()
+            {
                 self.broken = Some("invariant");
             }
-            let spoiled = setting.fault == Fault::FreeAtExpiry && free_what_drains(&mut step.changes);
+            let spoiled =
+                setting.fault == Fault::FreeAtExpiry && free_what_drains(&mut step.changes);
             without_history(&mut step.changes);
             self.record.apply(&step.changes);
             reply = reply.or(Some(step.reply));
-            next = (step.again || spoiled).then(|| Command::Tick { sight: Some(host()) });
+            next = (step.again || spoiled).then(|| Command::Tick {
+                sight: Some(host()),
+            });
         }
+        self.shown = self.record.view(None, self.now);
         reply.expect("at least one step")
     }
 
     fn spoiled(&self, fault: Fault, command: Command) -> Command {
         match command {
             Command::Release(named) if fault == Fault::TokenIgnored => {
-                let meant = self.leases().into_iter().find(|l| l.lease_id == named.lease_id);
+                let meant = self.leases().iter().find(|l| l.lease_id == named.lease_id);
                 Command::Release(meant.map_or(named, |lease| lease.reference()))
             }
             command => command,
@@ -404,16 +551,22 @@ impl Actor {
             }
             (Word::Ask | Word::Claim, Reply::Granted(lease)) => {
                 let stop_at = lease.deadline().expect("a lease that was just picked up");
-                self.stage = Stage::Using { token: lease.token, gpus: lease.gpus, stop_at };
+                self.stage = Stage::Using {
+                    token: lease.token,
+                    gpus: lease.gpus,
+                    stop_at,
+                };
                 false
             }
-            (Word::Renew, Reply::Renewed(answers)) => match (answers[0].held.as_ref(), &mut self.stage) {
-                (Some((deadline, _)), Stage::Using { stop_at, .. }) => {
-                    *stop_at = *deadline;
-                    false
+            (Word::Renew, Reply::Renewed(answers)) => {
+                match (answers[0].held.as_ref(), &mut self.stage) {
+                    (Some((deadline, _)), Stage::Using { stop_at, .. }) => {
+                        *stop_at = *deadline;
+                        false
+                    }
+                    _ => true,
                 }
-                _ => true,
-            },
+            }
             (Word::Release | Word::Cancel, _) => {
                 self.end_round();
                 false
@@ -428,12 +581,17 @@ impl Actor {
                 Stage::Using { token, .. } if !supervised => Stage::Stopping(token),
                 _ => Stage::Robbed,
             };
+            self.rounds = 0;
         }
     }
 
     fn end_round(&mut self) {
-        self.rounds -= 1;
-        self.stage = if self.rounds > 0 { Stage::Idle } else { Stage::Done };
+        self.rounds = self.rounds.saturating_sub(1);
+        self.stage = if self.rounds > 0 {
+            Stage::Idle
+        } else {
+            Stage::Done
+        };
     }
 
     /// Whoever is not frozen stops its work before its own deadline.
@@ -451,10 +609,16 @@ impl Actor {
     /// The process is gone. A group that was at work may go on; one that waited for the word
     /// to begin ends with it.
     fn crash(&mut self) {
-        self.alive = false;
-        self.frozen = false;
-        if !matches!(self.stage, Stage::Using { .. }) {
-            self.group_alive = false;
+        (self.alive, self.frozen, self.rounds) = (false, false, 0);
+        match &mut self.stage {
+            Stage::Using { stop_at, .. } if self.group_alive => *stop_at = Time::default(),
+            _ => self.lose_group(),
+        }
+    }
+
+    fn lose_group(&mut self) {
+        self.group_alive = false;
+        if !self.alive {
             self.stage = Stage::Done;
         }
     }
@@ -479,7 +643,10 @@ fn request(who: usize, plan: &Plan) -> Request {
             host: String::new(),
             client: String::new(),
             user: String::new(),
-            process: Some(OwnProcess { sight: host(), process: process(who) }),
+            process: Some(OwnProcess {
+                sight: host(),
+                process: process(who),
+            }),
         },
         wish: plan.wish.clone(),
         priority: plan.priority,
@@ -492,15 +659,24 @@ fn request(who: usize, plan: &Plan) -> Request {
 }
 
 fn host() -> Sight {
-    Sight { boot_id: String::new(), pid_namespace: 0 }
+    Sight {
+        boot_id: String::new(),
+        pid_namespace: 0,
+    }
 }
 
 fn process(who: usize) -> Process {
-    Process { pid: who as u32, start_time: 0 }
+    Process {
+        pid: who as u32,
+        start_time: 0,
+    }
 }
 
 fn group(who: usize) -> ProcessGroup {
-    ProcessGroup { leader: process(100 + who), session: 0 }
+    ProcessGroup {
+        leader: process(100 + who),
+        session: 0,
+    }
 }
 
 fn owner_of_id(lease_id: LeaseId) -> usize {
@@ -528,7 +704,11 @@ fn without_history(changes: &mut Changes) {
                 *renewed_at = long_ago;
             }
             // With one sight it does not matter when somebody last looked.
-            Phase::Draining { ended_at, how, seen_alive_at } => {
+            Phase::Draining {
+                ended_at,
+                how,
+                seen_alive_at,
+            } => {
                 (*ended_at, *seen_alive_at, *how) = (long_ago, long_ago, Ending::Released);
             }
         }
@@ -538,6 +718,11 @@ fn without_history(changes: &mut Changes) {
 /// The fault: a lease that is over is gone. Tells whether it struck.
 fn free_what_drains(changes: &mut Changes) -> bool {
     let drains = |lease: &&mut Option<Lease>| lease.as_ref().is_some_and(Lease::is_over);
-    changes.leases.values_mut().filter(drains).map(|lease| *lease = None).count() > 0
+    changes
+        .leases
+        .values_mut()
+        .filter(drains)
+        .map(|lease| *lease = None)
+        .count()
+        > 0
 }
-

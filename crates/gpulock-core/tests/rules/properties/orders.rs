@@ -16,20 +16,60 @@ type Who = u32;
 /// Something that a client, an observer or time does.
 #[derive(Clone, Debug)]
 pub(super) enum Order {
-    Ask { who: Who, wish: Wish, priority: Priority, manner: Manner },
-    Claim { who: Who, token: Naming },
-    Renew { who: Who, also: Who, token: Naming },
-    Release { who: Who, token: Naming },
-    Cancel { who: Who, reason: CancelReason },
-    AskToStop { who: Who, token: Naming },
-    Seize { who: Who, mode: SeizeMode, token: Naming },
-    SeeLease { who: Who, holder_alive: bool, group_alive: bool },
-    SeeWaiter { who: Who, alive: bool },
-    Tick { from: Who },
-    Configure { gpus: u32 },
+    Ask {
+        who: Who,
+        wish: Wish,
+        priority: Priority,
+        manner: Manner,
+    },
+    Claim {
+        who: Who,
+        token: Naming,
+    },
+    Renew {
+        who: Who,
+        also: Who,
+        token: Naming,
+    },
+    Release {
+        who: Who,
+        token: Naming,
+    },
+    Cancel {
+        who: Who,
+        reason: CancelReason,
+    },
+    AskToStop {
+        who: Who,
+        token: Naming,
+    },
+    Seize {
+        who: Who,
+        mode: SeizeMode,
+        token: Naming,
+    },
+    SeeLease {
+        who: Who,
+        holder_alive: bool,
+        group_alive: bool,
+    },
+    SeeWaiter {
+        who: Who,
+        alive: bool,
+    },
+    Tick {
+        from: Who,
+    },
+    Configure {
+        gpus: u32,
+    },
     /// A command of the past comes once more.
-    Late { back: usize },
-    Pass { millis: u64 },
+    Late {
+        back: usize,
+    },
+    Pass {
+        millis: u64,
+    },
 }
 
 /// What a client asks for, some of it impossible in a small pool.
@@ -140,7 +180,11 @@ impl Script {
 
     /// How many cards the pool has.
     pub(super) fn inventory_size(&self) -> usize {
-        self.desk.view().ledger.inventory.map_or(0, |inventory| inventory.gpus.len())
+        self.desk
+            .view()
+            .ledger
+            .inventory
+            .map_or(0, |inventory| inventory.gpus.len())
     }
 
     /// What was last asked for under this id.
@@ -170,58 +214,110 @@ impl Script {
         for lease in self.desk.view().leases {
             self.tokens.insert(lease.lease_id, lease.reference());
         }
-        let words = || "because".to_owned();
-        Some(match order {
-            Order::Ask { who, wish, priority, manner } => {
+        match order {
+            Order::Ask {
+                who,
+                wish,
+                priority,
+                manner,
+            } => {
                 let request = request_of(*who, wish, *priority, *manner);
                 let lease_id = request.lease_id;
                 // Whoever asks again asks for the same.
                 if self.desk.record.ahead_of(lease_id).is_none() {
                     self.requests.insert(lease_id, request);
                 }
-                Command::Acquire(self.asked(lease_id))
+                Some(Command::Acquire(self.asked(lease_id)))
             }
-            Order::Claim { who, token } => {
-                let lease = self.named(*who, *token)?;
-                Command::Claim { lease, group: group_of(lease.lease_id) }
-            }
-            Order::Renew { who, also, token } => {
-                let progress = Some(Progress { basis_points: 4_500, message: "half".to_owned() });
-                let first = Renewal { lease: self.named(*who, *token)?, progress };
-                let second = self.named(*also, Naming::Right);
-                let second = second.map(|lease| Renewal { lease, progress: None });
-                Command::Renew(std::iter::once(first).chain(second).collect())
-            }
-            Order::Release { who, token } => Command::Release(self.named(*who, *token)?),
             Order::Cancel { who, reason } => {
-                Command::Cancel { lease_id: id_of(*who), reason: *reason }
-            }
-            Order::AskToStop { who, token } => {
-                Command::AskToStop { lease: self.named(*who, *token)?, reason: words() }
-            }
-            Order::Seize { who, mode, token } => {
-                let lease = self.named(*who, *token)?;
-                Command::Seize { lease, by: words(), reason: words(), mode: *mode }
-            }
-            Order::SeeLease { who, holder_alive, group_alive } => {
-                let subject = Subject::Lease(self.named(*who, Naming::Right)?);
-                let (holder_alive, group_alive) = (*holder_alive, *group_alive);
-                Command::Observe(Evidence { subject, holder_alive, group_alive })
+                let lease_id = id_of(*who);
+                Some(Command::Cancel {
+                    lease_id,
+                    reason: *reason,
+                })
             }
             Order::SeeWaiter { who, alive } => {
-                let subject = Subject::Waiter(id_of(*who));
-                Command::Observe(Evidence { subject, holder_alive: *alive, group_alive: false })
+                Some(evidence(Subject::Waiter(id_of(*who)), *alive, false))
             }
-            Order::Tick { from } => Command::Tick { sight: sight_of(*from) },
+            Order::Tick { from } => Some(Command::Tick {
+                sight: sight_of(*from),
+            }),
             Order::Configure { gpus } => {
-                Command::Configure { inventory: cards(*gpus), settings: Settings::default() }
+                let (inventory, settings) = (cards(*gpus), Settings::default());
+                Some(Command::Configure {
+                    inventory,
+                    settings,
+                })
             }
             Order::Late { back } => {
                 let index = self.played.len().checked_sub(back + 1)?;
-                self.played[index].clone()
+                Some(self.played[index].clone())
             }
-            Order::Pass { .. } => return None,
-        })
+            Order::Pass { .. } => None,
+            about_a_lease => self.command_about_a_lease(about_a_lease),
+        }
+    }
+
+    fn command_about_a_lease(&self, order: &Order) -> Option<Command> {
+        let because = || "because".to_owned();
+        match order {
+            Order::Claim { who, token } => {
+                let lease = self.named(*who, *token)?;
+                let group = group_of(lease.lease_id);
+                Some(Command::Claim { lease, group })
+            }
+            Order::Renew { who, also, token } => {
+                let progress = Some(Progress {
+                    basis_points: 4_500,
+                    message: because(),
+                });
+                let first = Renewal {
+                    lease: self.named(*who, *token)?,
+                    progress,
+                };
+                let second = self.named(*also, Naming::Right);
+                let second = second.map(|lease| Renewal {
+                    lease,
+                    progress: None,
+                });
+                Some(Command::Renew(
+                    std::iter::once(first).chain(second).collect(),
+                ))
+            }
+            Order::Release { who, token } => Some(Command::Release(self.named(*who, *token)?)),
+            Order::AskToStop { who, token } => {
+                let lease = self.named(*who, *token)?;
+                Some(Command::AskToStop {
+                    lease,
+                    reason: because(),
+                })
+            }
+            Order::Seize { who, mode, token } => {
+                let lease = self.named(*who, *token)?;
+                let (by, reason, mode) = (because(), because(), *mode);
+                Some(Command::Seize {
+                    lease,
+                    by,
+                    reason,
+                    mode,
+                })
+            }
+            Order::SeeLease {
+                who,
+                holder_alive,
+                group_alive,
+            } => {
+                let subject = Subject::Lease(self.named(*who, Naming::Right)?);
+                Some(match evidence(subject, *holder_alive, *group_alive) {
+                    Command::Observe(seen) => {
+                        let group = self.desk.view().lease(id_of(*who)).and_then(|l| l.group);
+                        Command::Observe(Evidence { group, ..seen })
+                    }
+                    other => other,
+                })
+            }
+            _ => None,
+        }
     }
 
     /// The lease that a client has or had.
@@ -240,25 +336,55 @@ impl Script {
             Reply::Renewed(answers) if answers.iter().any(|a| a.held.is_some()) => Some("renewed"),
             _ => None,
         });
-        self.reached.extend(step.events.iter().map(|event| match &event.what {
-            What::Queued { .. } => "queued",
-            What::Granted { waited_micros: 0, .. } => "granted at once",
-            What::Granted { waited_micros, .. } if *waited_micros > 60_000_000 => "waited for bound",
-            What::Granted { .. } => "granted later",
-            What::Claimed { .. } => "claimed",
-            What::StopRequested { .. } => "asked to stop",
-            What::Ended { draining: true, .. } => "draining",
-            What::Ended { how: Ending::Released, .. } => "released",
-            What::Ended { how: Ending::Seized { .. }, .. } => "seized",
-            What::Ended { how: Ending::Expired(Cause::Deadline), .. } => "expired",
-            What::Ended { how: Ending::Expired(Cause::HolderDied), .. } => "holder died",
-            What::Ended { how: Ending::Expired(Cause::NotClaimed), .. } => "not claimed",
-            What::Drained { .. } => "drained",
-            What::Cancelled { .. } => "cancelled",
-            What::Dropped { .. } => "dropped",
-            What::Configured { .. } => "configured",
-        }));
+        self.reached
+            .extend(step.events.iter().map(|event| match &event.what {
+                What::Queued { .. } => "queued",
+                What::Granted {
+                    waited_micros: 0, ..
+                } => "granted at once",
+                What::Granted { waited_micros, .. } if *waited_micros > 60_000_000 => {
+                    "waited for bound"
+                }
+                What::Granted { .. } => "granted later",
+                What::Claimed { .. } => "claimed",
+                What::StopRequested { .. } => "asked to stop",
+                What::Ended { draining: true, .. } => "draining",
+                What::Ended {
+                    how: Ending::Released,
+                    ..
+                } => "released",
+                What::Ended {
+                    how: Ending::Seized { .. },
+                    ..
+                } => "seized",
+                What::Ended {
+                    how: Ending::Expired(Cause::Deadline),
+                    ..
+                } => "expired",
+                What::Ended {
+                    how: Ending::Expired(Cause::HolderDied),
+                    ..
+                } => "holder died",
+                What::Ended {
+                    how: Ending::Expired(Cause::NotClaimed),
+                    ..
+                } => "not claimed",
+                What::Drained { .. } => "drained",
+                What::Cancelled { .. } => "cancelled",
+                What::Dropped { .. } => "dropped",
+                What::Configured { .. } => "configured",
+            }));
     }
+}
+
+fn evidence(subject: Subject, holder_alive: bool, group_alive: bool) -> Command {
+    let group = None;
+    Command::Observe(Evidence {
+        subject,
+        holder_alive,
+        group,
+        group_alive,
+    })
 }
 
 /// A third of the clients live on `alpha`, a third on `beta`, and a third nobody can look at.
@@ -276,7 +402,10 @@ fn id_of(who: Who) -> LeaseId {
 
 /// What client `who` asks for in this manner.
 fn request_of(who: Who, wish: &Wish, priority: Priority, manner: Manner) -> Request {
-    let request = work(who).seen_from(sight_of(who)).urgency(priority).patient(70);
+    let request = work(who)
+        .seen_from(sight_of(who))
+        .urgency(priority)
+        .patient(70);
     let mut request = match wish {
         Wish::Any(count) => request.any(*count),
         Wish::Named(gpus) => request.on(gpus),

@@ -9,6 +9,7 @@ use std::time::Duration;
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags};
 use rustix::fs::{CWD, RenameFlags, renameat_with};
+use rustix::io::Errno;
 
 use super::place_of;
 use crate::store::StoreError;
@@ -115,16 +116,26 @@ fn create(path: &Path) -> Result<(), StoreError> {
     };
     let draft = with_suffix(path, &format!(".{:016x}.new", fastrand::u64(..)));
     let built = build(&draft, folder_mode).and_then(|()| {
-        match renameat_with(CWD, &draft, CWD, path, RenameFlags::NOREPLACE) {
-            Ok(()) | Err(rustix::io::Errno::EXIST) => Ok(()),
-            Err(error) => Err(not_writable(&place, &error.into())),
-        }
+        move_into_place(&draft, path).map_err(|error| not_writable(&place, &error))
     });
     for suffix in ["", "-wal", "-shm", "-journal"] {
         // Whatever of the draft is left; after success there is nothing.
         let _ = fs::remove_file(with_suffix(&draft, suffix));
     }
     built
+}
+
+/// Never over a file that somebody else put there meanwhile.
+fn move_into_place(draft: &Path, path: &Path) -> io::Result<()> {
+    let moved = match renameat_with(CWD, draft, CWD, path, RenameFlags::NOREPLACE) {
+        // A file system without this flag.
+        Err(Errno::INVAL | Errno::NOSYS) => fs::hard_link(draft, path),
+        moved => moved.map_err(io::Error::from),
+    };
+    match moved {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+        moved => moved,
+    }
 }
 
 fn build(draft: &Path, folder_mode: u32) -> Result<(), StoreError> {

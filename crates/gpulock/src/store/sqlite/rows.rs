@@ -2,14 +2,14 @@
 
 use std::cmp::Reverse;
 
-use gpulock_core::{Event, LOOK_AHEAD, Lease, LeaseId, Ledger, Pool, PoolName, Priority, Step, Time, Waiter};
+use gpulock_core::{Event, LOOK_AHEAD, Lease, LeaseId, Ledger, Pool, PoolName, Priority, Time, Waiter};
 use rusqlite::{Connection, OptionalExtension, Result, Row, params, types::Type};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::store::{Versions, View, Wanted};
+use crate::store::{Versions, View, Wanted, Write};
 
-/// Events that are kept in a file, all pools together.
+/// Events that are kept of each pool.
 const JOURNAL_CAP: i64 = 10_000;
 
 /// How often the journal is cut: once for so many events.
@@ -48,21 +48,6 @@ impl Drop for Transaction<'_> {
     }
 }
 
-/// The row of a pool without its ledger.
-#[derive(Clone, Copy, Default)]
-pub(super) struct Head {
-    pub(super) versions: Versions,
-    pub(super) queue_len: u64,
-}
-
-pub(super) fn head(connection: &Connection, pool: &PoolName) -> Result<Head> {
-    connection
-        .prepare_cached("SELECT lease_version, queue_version, queue_len FROM pool WHERE name = ?1")?
-        .query_row([pool.as_str()], |row| head_of(row))
-        .optional()
-        .map(Option::unwrap_or_default)
-}
-
 /// The picture that the rules look at. Must be called inside a transaction. The clock is
 /// read after the first row, which fixes the picture: nothing in it lies in its future.
 pub(super) fn view(
@@ -73,25 +58,30 @@ pub(super) fn view(
 ) -> Result<View> {
     let row = connection
         .prepare_cached(
-            "SELECT lease_version, queue_version, queue_len, ledger FROM pool WHERE name = ?1",
+            "SELECT lease_version, queue_version, queue_len, body FROM entry
+             WHERE pool = ?1 AND kind = 2",
         )?
-        .query_row([pool.as_str()], |row| Ok((head_of(row)?, json::<Ledger>(row, 3)?)))
+        .query_row([pool.as_str()], |row| {
+            let number = |at| row.get::<_, i64>(at).map(i64::unsigned_abs);
+            let versions = Versions { leases: number(0)?, queue: number(1)? };
+            Ok((versions, number(2)?, json::<Ledger>(row, 3)?))
+        })
         .optional()?;
     let now = clock();
-    let Some((head, ledger)) = row else {
+    let Some((versions, queue_len, ledger)) = row else {
         return Ok(View { pool: Pool::default(), versions: Versions::default(), now, ahead: None });
     };
     let leases = connection
-        .prepare_cached("SELECT body FROM lease WHERE pool = ?1")?
+        .prepare_cached("SELECT body FROM entry WHERE pool = ?1 AND kind = 1")?
         .query_map([pool.as_str()], |row| json::<Lease>(row, 0))?
         .collect::<Result<Vec<_>>>()?;
     let mut view = View {
-        pool: Pool { ledger, leases, queue_len: head.queue_len, ..Pool::default() },
-        versions: head.versions,
+        pool: Pool { ledger, leases, queue_len, ..Pool::default() },
+        versions,
         now,
         ahead: None,
     };
-    if head.queue_len > 0 {
+    if queue_len > 0 {
         view.pool.window = window(connection, pool)?;
         if let Some(asking) = asking {
             find_asker(connection, pool, asking, &mut view)?;
@@ -154,39 +144,96 @@ pub(super) fn stamp(connection: &Connection, pool: &PoolName, asking: LeaseId, v
     Ok(())
 }
 
-/// Writes a step. Must be called inside a write transaction.
-pub(super) fn write(connection: &Connection, pool: &PoolName, head: Head, step: &Step) -> Result<()> {
-    let changes = &step.changes;
-    let name = pool.as_str();
+/// Writes a step unless what it read has changed: then it answers `false`, with nothing
+/// written. Must be called inside a write transaction.
+pub(super) fn write(connection: &Connection, write: &Write<'_>) -> Result<bool> {
+    let changes = &write.step.changes;
+    if !write_head(connection, write)? {
+        return Ok(false);
+    }
+    let pool = write.pool.as_str();
     for (lease_id, lease) in &changes.leases {
         let lease_id = lease_id.to_string();
         match lease {
             Some(lease) => connection
-                .prepare_cached("INSERT OR REPLACE INTO lease (pool, lease_id, body) VALUES (?1, ?2, ?3)")?
-                .execute(params![name, lease_id, text(lease)?])?,
+                .prepare_cached(
+                    "INSERT OR REPLACE INTO entry (pool, kind, id, body) VALUES (?1, 1, ?2, ?3)",
+                )?
+                .execute(params![pool, lease_id, text(lease)?])?,
             None => connection
-                .prepare_cached("DELETE FROM lease WHERE pool = ?1 AND lease_id = ?2")?
-                .execute(params![name, lease_id])?,
+                .prepare_cached("DELETE FROM entry WHERE pool = ?1 AND kind = 1 AND id = ?2")?
+                .execute(params![pool, lease_id])?,
         };
     }
-    let mut queue_len = head.queue_len;
+    let mut grown_by = 0;
     for (lease_id, waiter) in &changes.waiters {
         match waiter {
-            Some(waiter) => queue_len += join(connection, name, waiter)?,
+            Some(waiter) => grown_by += join(connection, pool, waiter)?,
             None => {
-                let gone = connection
+                grown_by -= connection
                     .prepare_cached("DELETE FROM waiter WHERE pool = ?1 AND lease_id = ?2")?
-                    .execute(params![name, lease_id.to_string()])?;
-                queue_len = queue_len.saturating_sub(gone as u64);
+                    .execute(params![pool, lease_id.to_string()])? as i64;
             }
         }
     }
-    write_head(connection, name, Head { versions: head.versions.after(changes), queue_len }, step)?;
-    step.events.iter().try_for_each(|event| append(connection, name, event))
+    if grown_by != 0 {
+        connection
+            .prepare_cached("UPDATE entry SET queue_len = queue_len + ?2 WHERE pool = ?1 AND kind = 2")?
+            .execute(params![pool, grown_by])?;
+    }
+    write.step.events.iter().try_for_each(|event| append(connection, pool, event))?;
+    Ok(true)
+}
+
+/// Raises the versions and writes the ledger, if the versions are the expected ones.
+fn write_head(connection: &Connection, write: &Write<'_>) -> Result<bool> {
+    let Write { pool, expected, step, .. } = write;
+    let after = expected.after(&step.changes);
+    let raise = [after.leases - expected.leases, after.queue - expected.queue].map(|by| by as i64);
+    let ledger = step.changes.ledger.as_ref().map(text).transpose()?;
+    // A part that was not read may have any version.
+    let must_be = [
+        step.changes.reads.leases.then_some(expected.leases as i64),
+        step.changes.reads.queue.then_some(expected.queue as i64),
+    ];
+    let sql = match ledger {
+        Some(_) => {
+            "UPDATE entry SET lease_version = lease_version + ?2, queue_version = queue_version + ?3,
+                              body = ?6
+             WHERE pool = ?1 AND kind = 2 AND lease_version = ifnull(?4, lease_version)
+                                          AND queue_version = ifnull(?5, queue_version)"
+        }
+        None => {
+            "UPDATE entry SET lease_version = lease_version + ?2, queue_version = queue_version + ?3
+             WHERE pool = ?1 AND kind = 2 AND lease_version = ifnull(?4, lease_version)
+                                          AND queue_version = ifnull(?5, queue_version)"
+        }
+    };
+    let mut update = connection.prepare_cached(sql)?;
+    let updated = match &ledger {
+        Some(ledger) => update.execute(params![pool.as_str(), raise[0], raise[1], must_be[0], must_be[1], ledger])?,
+        None => update.execute(params![pool.as_str(), raise[0], raise[1], must_be[0], must_be[1]])?,
+    };
+    if updated == 0 && *expected == Versions::default() {
+        return create(connection, pool, after, ledger);
+    }
+    Ok(updated == 1)
+}
+
+/// The first write of a pool; `false` if somebody else was first.
+fn create(connection: &Connection, pool: &PoolName, versions: Versions, ledger: Option<String>) -> Result<bool> {
+    let ledger = ledger.map_or_else(|| text(&Ledger::default()), Ok)?;
+    let created = connection
+        .prepare_cached(
+            "INSERT OR IGNORE INTO entry (pool, kind, id, lease_version, queue_version, queue_len, body)
+             VALUES (?1, 2, '', ?2, ?3, 0, ?4)",
+        )?
+        .execute(params![pool.as_str(), versions.leases as i64, versions.queue as i64, ledger])?;
+    Ok(created == 1)
 }
 
 /// Adds a waiter unless it is already there; how many were added.
-fn join(connection: &Connection, pool: &str, waiter: &Waiter) -> Result<u64> {
+fn join(connection: &Connection, pool: &str, waiter: &Waiter) -> Result<i64> {
     let added = connection
         .prepare_cached(
             "INSERT INTO waiter (pool, lease_id, lane, rank, seen_at, body) VALUES (?1, ?2, ?3, ?4, ?5, ?6)
@@ -200,45 +247,21 @@ fn join(connection: &Connection, pool: &str, waiter: &Waiter) -> Result<u64> {
             waiter.seen_at.as_micros() as i64,
             text(waiter)?,
         ])?;
-    Ok(added as u64)
-}
-
-fn write_head(connection: &Connection, pool: &str, head: Head, step: &Step) -> Result<()> {
-    let Versions { leases, queue } = head.versions;
-    let (leases, queue, queue_len) = (leases as i64, queue as i64, head.queue_len as i64);
-    let replace = |ledger: &Ledger| {
-        connection
-            .prepare_cached(
-                "INSERT OR REPLACE INTO pool (name, lease_version, queue_version, queue_len, ledger)
-                 VALUES (?1, ?2, ?3, ?4, ?5)",
-            )?
-            .execute(params![pool, leases, queue, queue_len, text(ledger)?])
-    };
-    if let Some(ledger) = &step.changes.ledger {
-        replace(ledger)?;
-        return Ok(());
-    }
-    let known = connection
-        .prepare_cached(
-            "UPDATE pool SET lease_version = ?2, queue_version = ?3, queue_len = ?4 WHERE name = ?1",
-        )?
-        .execute(params![pool, leases, queue, queue_len])?;
-    if known == 0 {
-        replace(&Ledger::default())?;
-    }
-    Ok(())
+    Ok(added as i64)
 }
 
 fn append(connection: &Connection, pool: &str, event: &Event) -> Result<()> {
-    let task = event.party.as_ref().map(|party| party.task.as_str());
+    let latest: i64 = connection
+        .prepare_cached("SELECT ifnull(max(id), 0) FROM entry WHERE pool = ?1 AND kind = 0")?
+        .query_row([pool], |row| row.get(0))?;
+    let id = latest + 1;
     connection
-        .prepare_cached("INSERT INTO event (pool, task, body) VALUES (?1, ?2, ?3)")?
-        .execute(params![pool, task, text(event)?])?;
-    let latest = connection.last_insert_rowid();
-    if latest % JOURNAL_CUT_EVERY == 0 {
+        .prepare_cached("INSERT INTO entry (pool, kind, id, body) VALUES (?1, 0, ?2, ?3)")?
+        .execute(params![pool, id, text(event)?])?;
+    if id % JOURNAL_CUT_EVERY == 0 {
         connection
-            .prepare_cached("DELETE FROM event WHERE seq <= ?1")?
-            .execute([latest - JOURNAL_CAP])?;
+            .prepare_cached("DELETE FROM entry WHERE pool = ?1 AND kind = 0 AND id <= ?2")?
+            .execute(params![pool, id - JOURNAL_CAP])?;
     }
     Ok(())
 }
@@ -256,8 +279,9 @@ pub(super) fn history(connection: &Connection, pool: &PoolName, wanted: &Wanted)
     let task = wanted.task.as_ref().map(|task| task.as_str());
     connection
         .prepare_cached(
-            "SELECT body FROM event WHERE pool = ?1 AND (?2 IS NULL OR task = ?2)
-             ORDER BY seq DESC LIMIT ?3",
+            "SELECT body FROM entry
+             WHERE pool = ?1 AND kind = 0 AND (?2 IS NULL OR body ->> '$.task' = ?2)
+             ORDER BY id DESC LIMIT ?3",
         )?
         .query_map(params![pool.as_str(), task, wanted.limit as i64], |row| json(row, 0))?
         .collect()
@@ -265,18 +289,20 @@ pub(super) fn history(connection: &Connection, pool: &PoolName, wanted: &Wanted)
 
 pub(super) fn pools(connection: &Connection) -> Result<Vec<PoolName>> {
     connection
-        .prepare_cached("SELECT name FROM pool ORDER BY name")?
+        .prepare_cached(
+            "WITH RECURSIVE names (pool) AS (
+                 SELECT min(pool) FROM entry
+                 UNION ALL
+                 SELECT (SELECT min(pool) FROM entry WHERE pool > names.pool)
+                 FROM names WHERE names.pool IS NOT NULL
+             )
+             SELECT pool FROM names WHERE pool IS NOT NULL",
+        )?
         .query_map([], |row| {
             let name: String = row.get(0)?;
             name.parse().map_err(|e| rusqlite::Error::FromSqlConversionFailure(0, Type::Text, Box::new(e)))
         })?
         .collect()
-}
-
-fn head_of(row: &Row<'_>) -> Result<Head> {
-    let number = |at| row.get::<_, i64>(at).map(i64::unsigned_abs);
-    let versions = Versions { leases: number(0)?, queue: number(1)? };
-    Ok(Head { versions, queue_len: number(2)? })
 }
 
 fn waiter_of(row: &Row<'_>) -> Result<Waiter> {

@@ -1,20 +1,19 @@
 -- Format 1 of the embedded store. Bodies are JSON as gpulock-core writes it.
 
--- One row for each pool: its ledger, the versions of the two parts of its record, and how
--- many wait, so that nobody has to count them.
-CREATE TABLE pool (
-    name          TEXT    NOT NULL PRIMARY KEY,
-    lease_version INTEGER NOT NULL,
-    queue_version INTEGER NOT NULL,
-    queue_len     INTEGER NOT NULL,
-    ledger        TEXT    NOT NULL
-) STRICT, WITHOUT ROWID;
-
-CREATE TABLE lease (
-    pool     TEXT NOT NULL,
-    lease_id TEXT NOT NULL,
-    body     TEXT NOT NULL,
-    PRIMARY KEY (pool, lease_id)
+-- What a step writes, side by side: a pool's latest events, its leases, and the pool itself.
+-- In one tree they mostly share one page, and a step writes no more than that. The events
+-- come first, because a page that is full is split in favour of what comes last.
+CREATE TABLE entry (
+    pool TEXT    NOT NULL,
+    kind INTEGER NOT NULL, -- 0 an event, 1 a lease, 2 the pool itself
+    id   ANY     NOT NULL, -- the number of the event, the lease id, or ''
+    -- Of the pool itself alone: the versions of the two parts of its record, and how many
+    -- wait, so that nobody has to count them.
+    lease_version INTEGER,
+    queue_version INTEGER,
+    queue_len     INTEGER,
+    body TEXT    NOT NULL, -- the event, the lease, or the ledger
+    PRIMARY KEY (pool, kind, id)
 ) STRICT, WITHOUT ROWID;
 
 -- The rowid is the arrival number: SQLite gives out one more than the largest in use.
@@ -31,13 +30,6 @@ CREATE TABLE waiter (
 
 -- The order of every lane, from which the look-ahead window is read.
 CREATE INDEX waiter_order ON waiter (pool, lane, rank, arrival);
-
-CREATE TABLE event (
-    seq  INTEGER PRIMARY KEY,
-    pool TEXT NOT NULL,
-    task TEXT,
-    body TEXT NOT NULL
-) STRICT;
 
 -- The store's clock: the time since boot of this boot plus this many microseconds.
 CREATE TABLE clock (

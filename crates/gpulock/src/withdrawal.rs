@@ -1,0 +1,57 @@
+//! Taking a failed request back, so that nothing of it stays in the store: no place in the
+//! queue, and no lease that was granted while its answer was lost.
+
+use std::time::Duration;
+
+use gpulock_core::{CancelReason, Command, LeaseId, Request};
+
+use crate::client::Client;
+use crate::error::Error;
+use crate::store::StoreError;
+use crate::stored::{StepError, Stored, jittered};
+
+/// How long whoever waited is kept waiting until it is out of the queue.
+const LEAVING: Duration = Duration::from_secs(1);
+
+impl Client {
+    /// Takes back what a request has left that failed with `error`. A store that does not
+    /// answer hears of it in the background, as soon as it does.
+    pub(crate) async fn withdraw(&self, request: &Request, error: &Error) {
+        let waited = request.patience.is_some();
+        let reason = match error {
+            // It was told that it got nothing.
+            Error::NotAcquired(_) if !waited => return,
+            Error::NotAcquired(_) => CancelReason::TimedOut,
+            _ => CancelReason::GaveUp,
+        };
+        self.inner.unsettled.send_modify(|count| *count += 1);
+        let withdrawal = withdraw_until_settled(self.clone(), request.lease_id, reason);
+        let settled = self.inner.engine.handle().spawn(withdrawal);
+        if waited {
+            // Not settled in time: it goes on by itself.
+            let _ = tokio::time::timeout(LEAVING, settled).await;
+        }
+    }
+}
+
+async fn withdraw_until_settled(client: Client, lease_id: LeaseId, reason: CancelReason) {
+    let mut pause = Duration::from_millis(20);
+    while let Err(error) = withdraw(&client.inner.stored, lease_id, reason).await {
+        if matches!(error, StepError::Store(StoreError::Replaced(_))) {
+            break;
+        }
+        tokio::time::sleep(jittered(pause)).await;
+        pause = (pause * 2).min(Duration::from_secs(10));
+    }
+    client.inner.unsettled.send_modify(|count| *count -= 1);
+}
+
+async fn withdraw(stored: &Stored, lease_id: LeaseId, reason: CancelReason) -> Result<(), StepError> {
+    let cancel = Command::Cancel { lease_id, reason };
+    let outcome = stored.step(&cancel, Some(lease_id)).await?;
+    // A lease in use, as far as the store knows; but nobody ever heard of it.
+    if let Some(lease) = outcome.pool.lease(lease_id) {
+        stored.step(&Command::Release(lease.reference()), None).await?;
+    }
+    Ok(())
+}
