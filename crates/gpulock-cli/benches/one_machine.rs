@@ -39,7 +39,8 @@ fn main() {
     let folder = tempfile::tempdir().unwrap();
     let store = folder.path().join("gpulock.db");
     println!("| figure | gpulock | yardstick | ratio |\n|---|---|---|---|");
-    let named: Vec<String> = std::env::args().skip(1).filter(|name| !name.starts_with('-')).collect();
+    let named: Vec<String> =
+        std::env::args().skip(1).filter(|name| !name.starts_with('-')).collect();
     let wanted = |figure: &str| named.is_empty() || named.iter().any(|name| name == figure);
     if wanted("run") {
         run(&store, &folder.path().join("flock"));
@@ -76,13 +77,13 @@ fn pair(store: &Path) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let shared = gpulock::connect(&format!("sqlite://{}", store.display())).unwrap();
     let bare = rusqlite::Connection::open(store).unwrap();
-    bare.execute_batch("PRAGMA synchronous=NORMAL; CREATE TABLE bare (n INTEGER); INSERT INTO bare VALUES (0)").unwrap();
+    bare.execute_batch(
+        "PRAGMA synchronous=NORMAL; CREATE TABLE bare (n INTEGER); INSERT INTO bare VALUES (0)",
+    )
+    .unwrap();
     // In a task, as in a server: the outermost future pays for waking the whole runtime.
     let measured = runtime.spawn(async move {
-        let client = Client::builder(shared)
-            .on(tokio::runtime::Handle::current())
-            .build()
-            .unwrap();
+        let client = Client::builder(shared).on(tokio::runtime::Handle::current()).build().unwrap();
         let mut ours = Vec::new();
         let mut theirs = Vec::new();
         // In blocks, so that neither throws the other's pages out of the cache each time.
@@ -103,7 +104,11 @@ fn pair(store: &Path) {
         (ours, theirs)
     });
     let (ours, theirs) = runtime.block_on(measured).unwrap();
-    row("acquire + release against two bare write transactions, median", median(ours), median(theirs));
+    row(
+        "acquire + release against two bare write transactions, median",
+        median(ours),
+        median(theirs),
+    );
 }
 
 fn bare_write(connection: &rusqlite::Connection) {
@@ -121,9 +126,7 @@ fn queue(store: &Path, stamps: &Path) {
     until(|| holds(store) == 1);
     let own = std::env::current_exe().unwrap();
     let mut waiters: Vec<Child> = (0..WAITERS)
-        .map(|_| {
-            gpulock(store).args(["run", "--"]).arg(&own).env(STAMPS, stamps).spawn().unwrap()
-        })
+        .map(|_| gpulock(store).args(["run", "--"]).arg(&own).env(STAMPS, stamps).spawn().unwrap())
         .collect();
     until(|| waits(store) == WAITERS);
     let before: Duration = waiters.iter().map(cpu).sum();
@@ -147,7 +150,8 @@ fn queue(store: &Path, stamps: &Path) {
         })
         .collect();
     spans.sort_unstable();
-    let gaps: Vec<_> = spans.windows(2).map(|two| Duration::from_nanos(two[1].0 - two[0].1)).collect();
+    let gaps: Vec<_> =
+        spans.windows(2).map(|two| Duration::from_nanos(two[1].0 - two[0].1)).collect();
     let mut sorted = gaps.clone();
     sorted.sort_unstable();
     let p99 = sorted[sorted.len() * 99 / 100];

@@ -45,7 +45,7 @@ pub enum Command {
     Run(Run),
     /// Show who holds, who waits, since when and until when.
     Status(Status),
-    /// Give a lease back, ask its holder to stop, or take it away.
+    /// Ask the holder of a lease to stop, or take the lease away.
     #[command(after_help = RELEASE_EXAMPLES)]
     Release(Release),
     /// Show what happened, the latest last.

@@ -19,7 +19,9 @@ pub(crate) fn data(text: &str) {
 pub(crate) fn json(value: &impl serde::Serialize) {
     match serde_json::to_string_pretty(value) {
         Ok(text) => data(&text),
-        Err(error) => problem("error", &format!("the answer cannot be written as JSON: {error}"), None),
+        Err(error) => {
+            problem("error", &format!("the answer cannot be written as JSON: {error}"), None)
+        }
     }
 }
 
@@ -66,7 +68,8 @@ impl StatusLine {
         let text = visible(text);
         let mut stderr = std::io::stderr().lock();
         if stderr.is_terminal() {
-            let columns = rustix::termios::tcgetwinsize(&stderr).map_or(80, |size| size.ws_col.max(20));
+            let columns =
+                rustix::termios::tcgetwinsize(&stderr).map_or(80, |size| size.ws_col.max(20));
             let cut: String = text.chars().take(usize::from(columns) - 1).collect();
             // A closed standard error: there is nobody to tell.
             let _ = write!(stderr, "\r\x1b[K{cut}");
@@ -126,7 +129,8 @@ pub(crate) fn table(headings: &[&str], rows: &[Vec<String>]) -> String {
     };
     let widths: Vec<usize> = (0..headings.len()).map(width).collect();
     let line = |cells: Vec<&str>| {
-        let padded = cells.iter().zip(&widths).map(|(cell, width)| format!("{:<width$}", visible(cell)));
+        let padded =
+            cells.iter().zip(&widths).map(|(cell, width)| format!("{:<width$}", visible(cell)));
         padded.collect::<Vec<_>>().join("  ").trim_end().to_owned()
     };
     let mut lines = vec![line(headings.to_vec())];

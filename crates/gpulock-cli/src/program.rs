@@ -15,7 +15,10 @@ use crate::session::Session;
 /// Runs the program.
 pub fn main() -> ExitCode {
     std::panic::set_hook(Box::new(|panic| {
-        output::failure(&Failure::new(Code::Internal, format!("a fault of gpulock itself: {panic}")));
+        output::failure(&Failure::new(
+            Code::Internal,
+            format!("a fault of gpulock itself: {panic}"),
+        ));
         std::process::exit(Code::Internal.number().into());
     }));
     // Before anything else, while forking is cheap. A wrong guess costs a process that ends

@@ -54,14 +54,8 @@ fn describe(command: &Command, path: &str, page: &mut String) {
     let about = sentence(command.get_long_about().or(command.get_about()));
     let usage = command.clone().render_usage().to_string();
     let usage = usage.trim_start_matches("Usage: ");
-    add(
-        page,
-        &format!("\n## `{path}`\n\n{about}\n\n```text\n{usage}\n```\n"),
-    );
-    let below: Vec<_> = command
-        .get_subcommands()
-        .filter(|one| one.get_name() != "help")
-        .collect();
+    add(page, &format!("\n## `{path}`\n\n{about}\n\n```text\n{usage}\n```\n"));
+    let below: Vec<_> = command.get_subcommands().filter(|one| one.get_name() != "help").collect();
     add(page, &list(&below, path));
     add(page, &arguments(command, path));
     add(page, &after_help(command.get_after_help()));
@@ -76,14 +70,8 @@ fn list(commands: &[&Command], path: &str) -> String {
         add(&mut text, "\n| Command | Purpose |\n|---|---|\n");
     }
     for one in commands {
-        let (full, about) = (
-            format!("{path} {}", one.get_name()),
-            sentence(one.get_about()),
-        );
-        add(
-            &mut text,
-            &format!("| [`{full}`](#{}) | {about} |\n", full.replace(' ', "-")),
-        );
+        let (full, about) = (format!("{path} {}", one.get_name()), sentence(one.get_about()));
+        add(&mut text, &format!("| [`{full}`](#{}) | {about} |\n", full.replace(' ', "-")));
     }
     text
 }
@@ -95,31 +83,19 @@ fn arguments(command: &Command, path: &str) -> String {
         let is_standard = matches!(arg.get_id().as_str(), "help" | "version");
         !arg.is_hide_set() && !is_standard && (is_top || !arg.is_global_set())
     };
-    let (places, options): (Vec<_>, Vec<_>) = command
-        .get_arguments()
-        .filter(is_shown)
-        .partition(|arg| arg.is_positional());
-    let heading = if is_top {
-        "Option of every command"
-    } else {
-        "Option"
-    };
+    let (places, options): (Vec<_>, Vec<_>) =
+        command.get_arguments().filter(is_shown).partition(|arg| arg.is_positional());
+    let heading = if is_top { "Option of every command" } else { "Option" };
     table("Argument", &places) + &table(heading, &options)
 }
 
 fn table(heading: &str, rows: &[&Arg]) -> String {
     let mut text = String::new();
     if !rows.is_empty() {
-        add(
-            &mut text,
-            &format!("\n| {heading} | Meaning |\n|---|---|\n"),
-        );
+        add(&mut text, &format!("\n| {heading} | Meaning |\n|---|---|\n"));
     }
     for arg in rows {
-        add(
-            &mut text,
-            &format!("| `{}` | {} |\n", spelling(arg), meaning(arg)),
-        );
+        add(&mut text, &format!("| `{}` | {} |\n", spelling(arg), meaning(arg)));
     }
     text
 }
@@ -127,25 +103,15 @@ fn table(heading: &str, rows: &[&Arg]) -> String {
 /// `--wait SPAN`, `COMMAND...`
 fn spelling(arg: &Arg) -> String {
     let takes_value = arg.get_action().takes_values();
-    let names = arg
-        .get_value_names()
-        .filter(|_| takes_value)
-        .unwrap_or_default();
-    let mut value = names
-        .iter()
-        .map(ToString::to_string)
-        .collect::<Vec<_>>()
-        .join(" ");
+    let names = arg.get_value_names().filter(|_| takes_value).unwrap_or_default();
+    let mut value = names.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ");
     let is_list = matches!(arg.get_action(), ArgAction::Append);
     if is_list && arg.is_positional() {
         value.push_str("...");
     } else if is_list && let Some(between) = arg.get_value_delimiter() {
         value = format!("{value}[{between}{value}...]");
     }
-    let option = arg
-        .get_long()
-        .map(|long| format!("--{long}"))
-        .unwrap_or_default();
+    let option = arg.get_long().map(|long| format!("--{long}")).unwrap_or_default();
     // A bar would end the cell of the table.
     format!("{option} {value}").trim().replace('|', "\\|")
 }
@@ -158,17 +124,11 @@ fn meaning(arg: &Arg) -> String {
             Some(help) => format!("`{}` ({})", choice.get_name(), lowered(&help.to_string())),
             None => format!("`{}`", choice.get_name()),
         });
-        add(
-            &mut text,
-            &format!(" One of {}.", described.collect::<Vec<_>>().join(", ")),
-        );
+        add(&mut text, &format!(" One of {}.", described.collect::<Vec<_>>().join(", ")));
     }
     let defaults = arg.get_default_values();
     if arg.get_action().takes_values() && !defaults.is_empty() {
-        let shown: Vec<_> = defaults
-            .iter()
-            .map(|value| value.to_string_lossy())
-            .collect();
+        let shown: Vec<_> = defaults.iter().map(|value| value.to_string_lossy()).collect();
         add(&mut text, &format!(" Default: `{}`.", shown.join(",")));
     }
     text.replace('|', "\\|")
@@ -179,17 +139,11 @@ fn meaning(arg: &Arg) -> String {
 fn after_help(help: Option<&StyledStr>) -> String {
     let help = help.map(ToString::to_string).unwrap_or_default();
     let mut text = String::new();
-    for paragraph in help
-        .split("\n\n")
-        .filter(|paragraph| !paragraph.trim().is_empty())
-    {
+    for paragraph in help.split("\n\n").filter(|paragraph| !paragraph.trim().is_empty()) {
         match paragraph.split_once(":\n  ") {
             Some((title, commands)) => {
                 let commands = commands.replace("\n  ", "\n");
-                add(
-                    &mut text,
-                    &format!("\n{title}:\n\n```sh\n{}\n```\n", commands.trim_end()),
-                );
+                add(&mut text, &format!("\n{title}:\n\n```sh\n{}\n```\n", commands.trim_end()));
             }
             None => add(&mut text, &format!("\n{}\n", paragraph.trim())),
         }
@@ -201,19 +155,12 @@ fn after_help(help: Option<&StyledStr>) -> String {
 fn sentence(help: Option<&StyledStr>) -> String {
     let text = help.map(ToString::to_string).unwrap_or_default();
     let text = text.split_whitespace().collect::<Vec<_>>().join(" ");
-    if text.is_empty() || text.ends_with(['.', '!', '?']) {
-        text
-    } else {
-        format!("{text}.")
-    }
+    if text.is_empty() || text.ends_with(['.', '!', '?']) { text } else { format!("{text}.") }
 }
 
 fn lowered(text: &str) -> String {
     let mut letters = text.chars();
-    letters
-        .next()
-        .map(|first| first.to_lowercase().chain(letters).collect())
-        .unwrap_or_default()
+    letters.next().map(|first| first.to_lowercase().chain(letters).collect()).unwrap_or_default()
 }
 
 fn add(page: &mut String, text: &str) {

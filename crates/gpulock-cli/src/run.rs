@@ -36,7 +36,8 @@ const PARTING: Duration = Duration::from_secs(2);
 pub(crate) async fn run(what: &Run, child: Child, session: &Session) -> Result<Code, Failure> {
     // Before a long wait, not after it.
     let program = lookup::find(&what.command[0])?;
-    let orders = Orders { program: &program, command: &what.command, environment: session.flags.clone() };
+    let orders =
+        Orders { program: &program, command: &what.command, environment: session.flags.clone() };
     let signals = Signals::listen()?;
     let on_store_error = session.config().gpu_lock.on_store_error;
     let attempt = async {
@@ -52,7 +53,9 @@ pub(crate) async fn run(what: &Run, child: Child, session: &Session) -> Result<C
             client.settle(PARTING).await;
             outcome
         }
-        Err(failure) if failure.code == Code::Store && on_store_error == OnStoreError::RunUnlocked => {
+        Err(failure)
+            if failure.code == Code::Store && on_store_error == OnStoreError::RunUnlocked =>
+        {
             output::warning(&format!(
                 "{}; the command runs without a lease, because on_store_error is run_unlocked",
                 failure.message
@@ -82,9 +85,6 @@ async fn obtain(what: &Run, client: &Client, signals: &Signals) -> Result<Lease,
         Ok(lease) => Ok(lease),
         Err(waiting::Ended::Failed(error)) => Err(error.into()),
         Err(waiting::Ended::BySignal(signal)) => {
-            // Lets the request notice that it is called off: from then on it counts as not
-            // settled.
-            tokio::task::yield_now().await;
             client.settle(PARTING).await;
             Err(Failure::new(Code::Command(128 + signal), "stopped while waiting"))
         }

@@ -36,16 +36,14 @@ impl Session {
     /// Reads the configuration.
     pub(crate) fn load(cli: &Cli) -> Result<Self, Failure> {
         let mut sources = Sources { file: cli.config.clone(), ..Sources::of_process() };
-        let flags = [("store", cli.store.clone()), ("pool", cli.pool.as_ref().map(ToString::to_string))];
+        let flags =
+            [("store", cli.store.clone()), ("pool", cli.pool.as_ref().map(ToString::to_string))];
         for (key, value) in flags {
             sources.flags.extend(value.map(|value| (key.to_owned(), value)));
         }
         let loaded = Config::load(&sources)?;
-        let pool = loaded
-            .config
-            .pool
-            .parse()
-            .map_err(|error| Failure::new(Code::Configuration, error))?;
+        let pool =
+            loaded.config.pool.parse().map_err(|error| Failure::new(Code::Configuration, error))?;
         let place = match &loaded.config.store {
             Some(url) => Place::Chosen(url.reveal().to_owned()),
             None => Place::Default(DefaultPlace::find(|name| std::env::var(name).ok())),
@@ -61,7 +59,10 @@ impl Session {
     /// Says what looks like a mistake in the configuration.
     pub(crate) fn tell_warnings(&self) {
         for finding in self.loaded.warnings.iter().filter(|f| f.severity == Severity::Warning) {
-            output::warning(&format!("{}: {}\nhint: {}", finding.place, finding.message, finding.hint));
+            output::warning(&format!(
+                "{}: {}\nhint: {}",
+                finding.place, finding.message, finding.hint
+            ));
         }
     }
 
@@ -108,7 +109,11 @@ impl Session {
     }
 
     /// A client of another pool of the same store.
-    pub(crate) fn client_of(&self, store: Arc<dyn Store>, pool: PoolName) -> Result<Client, Failure> {
+    pub(crate) fn client_of(
+        &self,
+        store: Arc<dyn Store>,
+        pool: PoolName,
+    ) -> Result<Client, Failure> {
         let runtime = tokio::runtime::Handle::current();
         let options = Options { pool, ..self.options() };
         Ok(Client::builder(store).options(options).on(runtime).build()?)
@@ -139,7 +144,10 @@ impl Session {
             },
             stop_grace: lock.stop_grace,
             claim_time: lock.claim_time,
-            inside: std::env::var("GPULOCK_LEASE_ID").iter().filter_map(|id| id.parse().ok()).collect(),
+            inside: std::env::var("GPULOCK_LEASE_ID")
+                .iter()
+                .filter_map(|id| id.parse().ok())
+                .collect(),
             ..Options::default()
         }
     }

@@ -108,8 +108,9 @@ impl Inventory {
 }
 
 impl fmt::Display for Inventory {
-    /// The numbers of the cards: `0, 1 and 2`.
+    /// `GPU 0`, `GPUs 0, 1 and 2`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(if self.gpus.len() == 1 { "GPU " } else { "GPUs " })?;
         for (place, gpu) in self.gpus.iter().enumerate() {
             let joint = match place {
                 0 => "",

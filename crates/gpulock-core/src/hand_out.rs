@@ -57,7 +57,11 @@ impl Turn<'_> {
 
 impl Wants {
     /// The GPUs that would meet this wish, if they are all free.
-    fn choose(&self, free: &BTreeSet<GpuIndex>, named: &BTreeSet<GpuIndex>) -> Option<Vec<GpuIndex>> {
+    fn choose(
+        &self,
+        free: &BTreeSet<GpuIndex>,
+        named: &BTreeSet<GpuIndex>,
+    ) -> Option<Vec<GpuIndex>> {
         match self {
             Self::These(gpus) => gpus.iter().all(|gpu| free.contains(gpu)).then(|| gpus.clone()),
             Self::Any(count) => {

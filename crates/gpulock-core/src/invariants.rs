@@ -12,8 +12,8 @@ use crate::lease::Phase;
 use crate::pool::Pool;
 use crate::queue::Waiter;
 use crate::request::Wants;
-use crate::time::Time;
 use crate::step::Step;
+use crate::time::Time;
 
 /// A broken promise.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -125,9 +125,10 @@ fn one_event_per_change(before: &Pool, after: &Pool, step: &Step) -> bool {
     let told = |change| told.get(change).copied().unwrap_or(0);
     let live = |pool: &Pool| pool.leases.iter().filter(|lease| !lease.is_over()).count() as i64;
     let taken = |pool: &Pool| pool.leases.len() as i64;
-    let freed_at_once = step.events.iter().filter(|event| {
-        matches!(event.what, What::Ended { draining: false, .. })
-    });
+    let freed_at_once = step
+        .events
+        .iter()
+        .filter(|event| matches!(event.what, What::Ended { draining: false, .. }));
     let lent_from_queue = step.changes.waiters.values().filter(|waiter| waiter.is_none()).count();
     live(after) - live(before) == told("lent") - told("ended")
         && taken(after) - taken(before)

@@ -172,7 +172,10 @@ mod tests {
     #[test]
     fn names_that_would_spoil_a_log_are_refused() {
         for bad in ["a\nb", "\u{1b}]0;x", "a\u{202e}b", "a\0", "\u{9b}1m"] {
-            assert!(matches!(bad.parse::<TaskName>(), Err(InvalidName::Character { .. })), "{bad:?}");
+            assert!(
+                matches!(bad.parse::<TaskName>(), Err(InvalidName::Character { .. })),
+                "{bad:?}"
+            );
         }
         assert_eq!("".parse::<TaskName>(), Err(InvalidName::Empty("task")));
         let long = "x".repeat(10 << 20);

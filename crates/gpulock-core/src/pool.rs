@@ -38,8 +38,8 @@ use crate::invariants;
 use crate::lease::Lease;
 use crate::queue::Waiter;
 use crate::refusal::Refusal;
-use crate::time::Time;
 use crate::step::Step;
+use crate::time::Time;
 use crate::turn::Turn;
 
 /// GPUs that are decided together, normally those of one host: what a store keeps of them

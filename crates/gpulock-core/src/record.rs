@@ -8,8 +8,8 @@ use crate::ids::LeaseId;
 use crate::lease::Lease;
 use crate::pool::{Ledger, Pool};
 use crate::queue::{LOOK_AHEAD, Priority, Waiter};
-use crate::time::Time;
 use crate::step::Changes;
+use crate::time::Time;
 
 /// Everything that is kept of one pool. The memory store holds one of these for each pool;
 /// the model and the property tests drive the rules through it.

@@ -19,7 +19,7 @@ pub enum Refusal {
         inventory: Inventory,
     },
     /// More GPUs were asked for than the pool has.
-    #[error("the pool cannot lend {wants}: it has {} ({inventory})", inventory.gpus.len())]
+    #[error("the pool cannot lend {wants}: it has {inventory}")]
     TooMany {
         /// What was asked for.
         wants: Wants,

@@ -109,9 +109,7 @@ impl Wants {
     pub fn lane(&self) -> String {
         match self {
             Self::Any(_) => "any".to_owned(),
-            Self::These(gpus) => {
-                gpus.iter().map(ToString::to_string).collect::<Vec<_>>().join(",")
-            }
+            Self::These(gpus) => gpus.iter().map(ToString::to_string).collect::<Vec<_>>().join(","),
         }
     }
 }

@@ -10,7 +10,9 @@ use serde::{Deserialize, Serialize};
 /// Only the store's clock decides deadlines, so two `Time` values are comparable only
 /// when both came from the same store. Microseconds of this century fit the integers of
 /// JSON (below 2^53).
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
+)]
 #[serde(transparent)]
 pub struct Time(u64);
 

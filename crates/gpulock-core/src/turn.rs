@@ -298,7 +298,8 @@ impl<'a> Turn<'a> {
     pub(crate) fn expire_due(&mut self) {
         let due = |lease: &Lease, now| lease.deadline().is_some_and(|deadline| deadline <= now);
         while let Some(index) = self.pool.leases.iter().position(|l| due(l, self.now)) {
-            self.changes.not_before = self.changes.not_before.max(self.pool.leases[index].deadline());
+            self.changes.not_before =
+                self.changes.not_before.max(self.pool.leases[index].deadline());
             let cause = match self.pool.leases[index].phase {
                 Phase::Granted { .. } => Cause::NotClaimed,
                 _ => Cause::Deadline,
@@ -319,7 +320,8 @@ impl<'a> Turn<'a> {
         };
         while let Some(index) = self.pool.leases.iter().position(|l| silent(l, self.now)) {
             if let Phase::Draining { seen_alive_at, .. } = self.pool.leases[index].phase {
-                self.changes.not_before = self.changes.not_before.max(Some(seen_alive_at + patience));
+                self.changes.not_before =
+                    self.changes.not_before.max(Some(seen_alive_at + patience));
             }
             self.free_drained(index);
         }

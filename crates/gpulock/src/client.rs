@@ -191,15 +191,6 @@ impl Client {
         self.is_current(&Command::AskToStop { lease, reason: reason.to_owned() }).await
     }
 
-    /// Gives back a lease of another process of the same owner. `false` if it was no longer
-    /// the current one.
-    ///
-    /// # Errors
-    /// If the store cannot be used.
-    pub async fn release(&self, lease: LeaseRef) -> Result<bool, Error> {
-        self.is_current(&Command::Release(lease)).await
-    }
-
     /// Asks the driver (or the configuration) again which GPUs the pool has, and writes it
     /// down.
     ///

@@ -91,6 +91,7 @@ macro_rules! conformance_tests {
             looking::what_is_removed_is_gone,
             looking::a_picture_is_no_older_than_what_it_shows,
             looking::the_clock_never_goes_back,
+            swapping::a_write_that_read_nothing_is_always_written,
             swapping::a_write_conflicts_exactly_when_a_part_that_was_read_changed,
             swapping::a_conflict_writes_nothing_and_shows_the_present,
             swapping::the_parts_have_versions_of_their_own,

@@ -117,6 +117,9 @@ impl fmt::Display for NotAcquired {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.waited {
             Some(waited) => write!(f, "{} did not become free within {}", self.wanted, brief(waited))?,
+            None if self.wanted.ends_with('s') || self.wanted.contains(" and ") => {
+                write!(f, "{} are not free", self.wanted)?;
+            }
             None => write!(f, "{} is not free", self.wanted)?,
         }
         for (place, holder) in self.holders.iter().enumerate() {

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use gpulock_core::{
-    Command, Ending, Gpu, GpuIndex, LeaseId, LeaseRef, ProcessGroup, Progress, Reply, StopRequest,
+    Command, Ending, Event, Gpu, GpuIndex, LeaseId, LeaseRef, ProcessGroup, Progress, Reply, StopRequest,
     Token, What,
 };
 use tokio::sync::watch;
@@ -142,6 +142,15 @@ impl Lease {
         self.client.inner.keeper.tell_progress(self.reference(), progress);
     }
 
+    /// How it ended, if it did and the journal still knows.
+    pub async fn ending(&self) -> Option<Ending> {
+        let events = history_of(&self.client.inner.stored, &self.record).await.ok()?;
+        events.into_iter().find_map(|event| match event.what {
+            What::Ended { token, how, .. } if token == self.token() => Some(how),
+            _ => None,
+        })
+    }
+
     /// Says which process group does the work of a
     /// [supervised](crate::RequestBuilder::supervised) lease, just before it begins.
     ///
@@ -270,10 +279,15 @@ async fn release_again(stored: &Stored, record: &gpulock_core::Lease) -> Result<
     if view.pool.leases.iter().any(|lease| lease.reference() == record.reference()) {
         return release(stored, record).await;
     }
-    let wanted = Wanted { limit: 1_000, task: Some(record.task.clone()) };
-    let events = stored.store.history(&stored.pool, &wanted).await?;
+    let events = history_of(stored, record).await?;
     let was_released = events.iter().any(|event| {
         matches!(&event.what, What::Ended { token, how: Ending::Released, .. } if *token == record.token)
     });
     Ok(if was_released { Settled::Released } else { Settled::WasLost })
+}
+
+/// What happened lately to the task of this lease.
+async fn history_of(stored: &Stored, record: &gpulock_core::Lease) -> Result<Vec<Event>, StoreError> {
+    let wanted = Wanted { limit: 1_000, task: Some(record.task.clone()) };
+    stored.store.history(&stored.pool, &wanted).await
 }

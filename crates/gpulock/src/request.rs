@@ -154,7 +154,7 @@ impl RequestBuilder {
             called_off,
         };
         let answer = client.inner.engine.handle().spawn(client.clone().obtain(asking));
-        Ok(Acquiring { lease_id, progress, answer, _call_off: call_off })
+        Ok(Acquiring { lease_id, progress, answer, call_off })
     }
 }
 
@@ -164,13 +164,23 @@ pub struct Acquiring {
     lease_id: LeaseId,
     progress: watch::Receiver<WaitState>,
     answer: JoinHandle<Result<Lease, Error>>,
-    _call_off: oneshot::Sender<()>,
+    /// Dropped to call it off.
+    call_off: oneshot::Sender<()>,
 }
 
 impl Acquiring {
     /// The id that the lease will have.
     pub fn lease_id(&self) -> LeaseId {
         self.lease_id
+    }
+
+    /// Calls the request off and waits until it is out of the queue, or for a second if the
+    /// store does not answer.
+    pub async fn call_off(self) {
+        let Self { answer, call_off, .. } = self;
+        drop(call_off);
+        // Should it have been granted at this moment, dropping the lease gives it back.
+        let _ = answer.await;
     }
 
     /// What the waiter knows about its wait, as it changes.

@@ -3,11 +3,10 @@
 
 use std::time::Duration;
 
-use gpulock_core::{CancelReason, Command, LeaseId, Request};
+use gpulock_core::{CancelReason, Command, LeaseId, Refusal, Request};
 
 use crate::client::Client;
 use crate::error::Error;
-use crate::store::StoreError;
 use crate::stored::{StepError, Stored, jittered};
 
 /// How long whoever waited is kept waiting until it is out of the queue.
@@ -21,6 +20,7 @@ impl Client {
         let reason = match error {
             // It was told that it got nothing.
             Error::NotAcquired(_) if !waited => return,
+            Error::Refused(Refusal::NoInventory) => return,
             Error::NotAcquired(_) => CancelReason::TimedOut,
             _ => CancelReason::GaveUp,
         };
@@ -37,7 +37,9 @@ impl Client {
 async fn withdraw_until_settled(client: Client, lease_id: LeaseId, reason: CancelReason) {
     let mut pause = Duration::from_millis(20);
     while let Err(error) = withdraw(&client.inner.stored, lease_id, reason).await {
-        if matches!(error, StepError::Store(StoreError::Replaced(_))) {
+        let in_vain = matches!(&error, StepError::Store(error) if !error.is_transient());
+        if in_vain {
+            // Its place in the queue lapses by itself.
             break;
         }
         tokio::time::sleep(jittered(pause)).await;
@@ -46,7 +48,11 @@ async fn withdraw_until_settled(client: Client, lease_id: LeaseId, reason: Cance
     client.inner.unsettled.send_modify(|count| *count -= 1);
 }
 
-async fn withdraw(stored: &Stored, lease_id: LeaseId, reason: CancelReason) -> Result<(), StepError> {
+async fn withdraw(
+    stored: &Stored,
+    lease_id: LeaseId,
+    reason: CancelReason,
+) -> Result<(), StepError> {
     let cancel = Command::Cancel { lease_id, reason };
     let outcome = stored.step(&cancel, Some(lease_id)).await?;
     // A lease in use, as far as the store knows; but nobody ever heard of it.

@@ -7,6 +7,7 @@ mod library {
     mod bad_files;
     mod faults;
     mod leases;
+    mod process_liveness;
     mod processes;
     mod stores;
     mod support;

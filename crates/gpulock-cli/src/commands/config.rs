@@ -36,7 +36,10 @@ fn check(session: &Session) -> Result<Code, Failure> {
     let warnings = findings.len() - errors;
     match errors {
         0 => {
-            output::data(&format!("{source}: good, {} to think about", counted(warnings, "warning")));
+            output::data(&format!(
+                "{source}: good, {} to think about",
+                counted(warnings, "warning")
+            ));
             Ok(Code::Ok)
         }
         _ => Err(Failure::new(
@@ -64,7 +67,11 @@ struct Shown {
 fn show(session: &Session, json: bool) {
     let entries = session.config().entries().into_iter();
     let shown: Vec<_> = entries
-        .map(|entry| Shown { key: entry.path, value: entry.value, origin: entry.origin.to_string() })
+        .map(|entry| Shown {
+            key: entry.path,
+            value: entry.value,
+            origin: entry.origin.to_string(),
+        })
         .collect();
     if json {
         return output::json(&shown);

@@ -110,7 +110,9 @@ fn processes() -> Check {
         Ok(_) => good("processes", "a dead holder is noticed at once"),
         Err(error) => warning(
             "processes",
-            format!("/proc cannot be used ({error}), so only missing heartbeats tell that a holder died"),
+            format!(
+                "/proc cannot be used ({error}), so only missing heartbeats tell that a holder died"
+            ),
             "in a container, mount its own /proc; on a host, mount /proc without hidepid",
         ),
     }
@@ -119,10 +121,12 @@ fn processes() -> Check {
 fn sharing(session: &Session) -> Check {
     match &session.place {
         Place::Chosen(_) => good("store", session.url_shown()),
-        Place::Default(place) => match place.notice().as_deref().and_then(|n| n.split_once("\nhint: ")) {
-            None => good("store", format!("{}, shared by all users of this host", place.url())),
-            Some((message, hint)) => warning("store", message, hint),
-        },
+        Place::Default(place) => {
+            match place.notice().as_deref().and_then(|n| n.split_once("\nhint: ")) {
+                None => good("store", format!("{}, shared by all users of this host", place.url())),
+                Some((message, hint)) => warning("store", message, hint),
+            }
+        }
     }
 }
 
@@ -170,7 +174,8 @@ async fn draining(client: &gpulock::Client) -> Check {
         Err(error) => return bad("leases", &error.into()),
     };
     let stuck = status.gpus.iter().find(|gpu| gpu.state == GpuState::Draining);
-    let lease = stuck.and_then(|gpu| status.leases.iter().find(|l| Some(l.lease_id) == gpu.lease_id));
+    let lease =
+        stuck.and_then(|gpu| status.leases.iter().find(|l| Some(l.lease_id) == gpu.lease_id));
     match (stuck, lease) {
         (Some(gpu), Some(lease)) => warning(
             "leases",
@@ -180,8 +185,13 @@ async fn draining(client: &gpulock::Client) -> Check {
                 lease.task,
                 lease.pid.map_or_else(|| "unknown".to_owned(), |pid| pid.to_string())
             ),
-            format!("end them; if they cannot end, `gpulock release {} --force --ignore-processes --reason TEXT`", gpu.lock_key),
+            format!(
+                "end them; if they cannot end, `gpulock release {} --force --ignore-processes --reason TEXT`",
+                gpu.lock_key
+            ),
         ),
-        _ => good("leases", format!("{} held, {} waiting", status.leases.len(), status.queue.len())),
+        _ => {
+            good("leases", format!("{} held, {} waiting", status.leases.len(), status.queue.len()))
+        }
     }
 }

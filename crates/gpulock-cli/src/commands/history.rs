@@ -1,8 +1,8 @@
 //! `gpulock history`: what happened.
 
+use gpulock::brief;
 use gpulock::core::{CancelReason, Cause, Ending, Event, GpuIndex, What};
 use gpulock::store::Wanted;
-use gpulock::brief;
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use std::time::Duration;
@@ -57,7 +57,9 @@ fn moment(event: &Event) -> String {
 fn sentence(what: &What) -> String {
     let span = |micros: &u64| brief(Duration::from_micros(*micros));
     match what {
-        What::Queued { wants, priority } => format!("waits for {wants}, priority {priority:?}").to_lowercase().replace("gpu", "GPU"),
+        What::Queued { wants, priority } => {
+            format!("waits for {wants}, priority {priority:?}").to_lowercase().replace("gpu", "GPU")
+        }
         What::Granted { gpus, waited_micros, .. } => {
             format!("gets {} after {}", named(gpus), span(waited_micros))
         }
@@ -84,7 +86,7 @@ fn sentence(what: &What) -> String {
         What::Dropped { waited_micros } => {
             format!("drops out of the queue after {}", span(waited_micros))
         }
-        What::Configured { inventory } => format!("the pool has GPU {inventory}"),
+        What::Configured { inventory } => format!("the pool has {inventory}"),
     }
 }
 

@@ -1,4 +1,4 @@
-//! `gpulock release`: give back, ask to stop, take away. Each names exactly one lease, by
+//! `gpulock release`: ask to stop, or take away. Each names exactly one lease, by
 //! id and token, and changes nothing if that lease is no longer the current one.
 
 use gpulock::core::{GpuRef, LeaseId, LeaseRef, LockKey, SeizeMode, Token};
@@ -31,11 +31,12 @@ pub(crate) async fn release(what: &Release, session: &Session) -> Result<Code, F
             true => SeizeMode::IgnoreProcesses,
             false => SeizeMode::Drain,
         };
-        (client.seize(named, reason, mode).await?, format!("took lease {} away from {holder}", lease.lease_id))
-    } else if of_environment() == Some(named) {
-        (client.release(named).await?, format!("gave lease {} back", lease.lease_id))
+        (
+            client.seize(named, reason, mode).await?,
+            format!("took lease {} away from {holder}", lease.lease_id),
+        )
     } else {
-        return Err(not_yours(what, &holder));
+        return Err(not_given_back(what, named, &holder));
     };
     if !current {
         return Err(Failure::new(
@@ -47,9 +48,16 @@ pub(crate) async fn release(what: &Release, session: &Session) -> Result<Code, F
     tell_if_draining(&client, named).await
 }
 
-fn not_yours(what: &Release, holder: &str) -> Failure {
-    Failure::new(Code::NotAllowed, format!("{} is held by {holder}, and is not yours to give back", what.target))
-        .hint("--ask --reason TEXT asks the holder to stop; --force --reason TEXT takes the lease away")
+/// A lease that `gpulock run` holds ends with its command: while a process of it lives, the
+/// GPU is not free.
+fn not_given_back(what: &Release, named: LeaseRef, holder: &str) -> Failure {
+    let message = match of_environment() == Some(named) {
+        true => format!("{} goes back when this command ends, and not before", what.target),
+        false => format!("{} is held by {holder}, and is not yours to give back", what.target),
+    };
+    Failure::new(Code::NotAllowed, message).hint(
+        "--ask --reason TEXT asks the holder to stop; --force --reason TEXT takes the lease away",
+    )
 }
 
 /// A lease that was taken away may leave processes behind, for which the GPU waits.
@@ -97,8 +105,11 @@ impl Target {
                     GpuRef::Uuid(uuid) => gpu.uuid.as_ref() == Some(uuid),
                 });
                 let gpu = gpu.ok_or_else(|| {
-                    Failure::new(Code::Usage, format!("there is no GPU {} in pool {}", key.gpu, status.name))
-                        .hint("`gpulock status` lists the GPUs")
+                    Failure::new(
+                        Code::Usage,
+                        format!("there is no GPU {} in pool {}", key.gpu, status.name),
+                    )
+                    .hint("`gpulock status` lists the GPUs")
                 })?;
                 let keeper = gpu.lease_id;
                 status.leases.iter().find(|lease| Some(lease.lease_id) == keeper)
@@ -106,7 +117,9 @@ impl Target {
         };
         found.ok_or_else(|| {
             let what = match self {
-                Self::Lease(lease_id) => format!("there is no lease {lease_id} in pool {}", status.name),
+                Self::Lease(lease_id) => {
+                    format!("there is no lease {lease_id} in pool {}", status.name)
+                }
                 Self::LockKey(key) => format!("nobody holds {key}"),
             };
             Failure::new(Code::Lost, what).hint("`gpulock status` shows who holds what")

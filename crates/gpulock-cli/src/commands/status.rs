@@ -62,10 +62,15 @@ fn print(pools: &[PoolStatus], session: &Session) {
         if !pool.queue.is_empty() {
             output::data("");
             let rows: Vec<_> = pool.queue.iter().map(waiter_row).collect();
-            output::data(&output::table(&["PLACE", "TASK", "WANTS", "PRIORITY", "WAITS", "PID", "USER", "HOST"], &rows));
+            output::data(&output::table(
+                &["PLACE", "TASK", "WANTS", "PRIORITY", "WAITS", "PID", "USER", "HOST"],
+                &rows,
+            ));
         }
         if pool.gpus_from == Some(InventorySource::Assumed) {
-            output::notice("no NVIDIA driver was found, so one card 0 is assumed; `gpulock doctor` looks again");
+            output::notice(
+                "no NVIDIA driver was found, so one card 0 is assumed; `gpulock doctor` looks again",
+            );
         }
     }
     if let Place::Default(place) = &session.place
@@ -87,7 +92,10 @@ fn print_gpus(pool: &PoolStatus) {
             gpu_row(gpu, keeper)
         })
         .collect();
-    output::data(&output::table(&["GPU", "STATE", "TASK", "HELD", "HEARTBEAT", "ENDS", "PID", "USER", "HOST"], &rows));
+    output::data(&output::table(
+        &["GPU", "STATE", "TASK", "HELD", "HEARTBEAT", "ENDS", "PID", "USER", "HOST"],
+        &rows,
+    ));
 }
 
 fn gpu_row(gpu: &GpuStatus, keeper: Option<&LeaseStatus>) -> Vec<String> {

@@ -11,8 +11,11 @@ pub(crate) async fn verify(what: &Verify, session: &Session) -> Result<Code, Fai
     let lease = match (what.lease_id, what.token) {
         (Some(lease_id), Some(token)) => LeaseRef { lease_id, token: Token::from_value(token) },
         _ => of_environment().ok_or_else(|| {
-            Failure::new(Code::Usage, "no lease is named: GPULOCK_LEASE_ID and GPULOCK_TOKEN are not set")
-                .hint("call it inside `gpulock run`, or `gpulock verify LEASE_ID TOKEN`")
+            Failure::new(
+                Code::Usage,
+                "no lease is named: GPULOCK_LEASE_ID and GPULOCK_TOKEN are not set",
+            )
+            .hint("call it inside `gpulock run`, or `gpulock verify LEASE_ID TOKEN`")
         })?,
     };
     let client = session.client(session.connect()?)?;
@@ -24,7 +27,10 @@ pub(crate) async fn verify(what: &Verify, session: &Session) -> Result<Code, Fai
     });
     match current {
         true => Ok(Code::Ok),
-        false => Err(Failure::new(Code::Lost, format!("lease {} is not the current one", lease.lease_id))),
+        false => Err(Failure::new(
+            Code::Lost,
+            format!("lease {} is not the current one", lease.lease_id),
+        )),
     }
 }
 

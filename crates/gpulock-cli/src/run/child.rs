@@ -26,8 +26,8 @@ use gpulock::process;
 use nix::unistd::{ForkResult, fork};
 use rustix::pipe::{PipeFlags, pipe_with};
 use rustix::process::{
-    Pid, Signal, WaitId, WaitIdOptions, getpid, getppid, kill_process_group, setpgid,
-    set_parent_process_death_signal, waitid,
+    Pid, Signal, WaitId, WaitIdOptions, getpid, getppid, kill_process_group,
+    set_parent_process_death_signal, setpgid, waitid,
 };
 use tokio::signal::unix::SignalKind;
 
@@ -61,7 +61,10 @@ impl Child {
     /// one thread.
     pub(crate) fn fork() -> Result<Self, Failure> {
         let failed = |error: io::Error| {
-            Failure::new(Code::Internal, format!("a process for the command cannot be started: {error}"))
+            Failure::new(
+                Code::Internal,
+                format!("a process for the command cannot be started: {error}"),
+            )
         };
         let (gate_out, gate) = pipe().map_err(failed)?;
         let (trouble, trouble_in) = pipe().map_err(failed)?;
@@ -140,7 +143,11 @@ impl Child {
     }
 
     /// Runs it without a lease.
-    pub(super) async fn run_unguarded(mut self, orders: &Orders<'_>, signals: Signals) -> Result<Code, Failure> {
+    pub(super) async fn run_unguarded(
+        mut self,
+        orders: &Orders<'_>,
+        signals: Signals,
+    ) -> Result<Code, Failure> {
         self.open_gate(orders);
         loop {
             tokio::select! {
@@ -201,7 +208,8 @@ impl Orders<'_> {
 
     /// The command that the orders describe; `None` if they are not whole.
     fn read(bytes: &[u8]) -> Option<Command> {
-        let mut fields = bytes.strip_suffix(b"\0\0")?.split(|byte| *byte == 0).map(OsStr::from_bytes);
+        let mut fields =
+            bytes.strip_suffix(b"\0\0")?.split(|byte| *byte == 0).map(OsStr::from_bytes);
         let mut command = Command::new(fields.next()?);
         let count: usize = fields.next()?.to_str()?.parse().ok()?;
         command.arg0(fields.next()?);
@@ -247,13 +255,17 @@ mod tests {
         assert_eq!(read.get_program(), "/bin/echo");
         assert_eq!(read.get_args().collect::<Vec<_>>(), ["", "two words", "\u{e4}"]);
         let variables: Vec<_> = read.get_envs().collect();
-        assert_eq!(variables, [("A", Some("1=2")), ("B", Some(""))].map(|(n, v)| (n.as_ref(), v.map(|v| v.as_ref()))));
+        assert_eq!(
+            variables,
+            [("A", Some("1=2")), ("B", Some(""))].map(|(n, v)| (n.as_ref(), v.map(|v| v.as_ref())))
+        );
     }
 
     #[test]
     fn orders_that_are_cut_off_are_none() {
         let command = ["true"].map(OsString::from);
-        let orders = Orders { program: Path::new("/bin/true"), command: &command, environment: vec![] };
+        let orders =
+            Orders { program: Path::new("/bin/true"), command: &command, environment: vec![] };
         let bytes = orders.to_bytes();
         for length in 0..bytes.len() {
             assert!(Orders::read(&bytes[..length]).is_none(), "{length}");

@@ -35,7 +35,9 @@ impl Signals {
             .filter(|number| ignored & (1 << (*number as u32 - 1)) == 0)
             .map(|number| Ok((number, signal(SignalKind::from_raw(number as i32))?)))
             .collect::<std::io::Result<Vec<_>>>()
-            .map_err(|error| Failure::new(Code::Internal, format!("signals cannot be heard: {error}")))?;
+            .map_err(|error| {
+                Failure::new(Code::Internal, format!("signals cannot be heard: {error}"))
+            })?;
         Ok(Self { heard: RefCell::new(heard) })
     }
 

@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use gpulock::core::{Gpu, ProcessGroup};
-use gpulock::process::{self, StopError};
-use gpulock::{Health, Lease, LeaseState};
+use gpulock::core::{Ending, Gpu, ProcessGroup};
+use gpulock::process;
+use gpulock::{Health, Lease, LeaseState, Loss};
 use nix::sys::signal::{Signal as Number, raise};
 use rustix::process::Signal;
 use tokio::sync::watch;
@@ -16,11 +16,6 @@ use crate::session::Session;
 use super::child::{Child, News, Orders, not_started};
 use super::signals::Signals;
 use super::terminal::Terminal;
-
-/// How often, and with which pauses, to look again whether what is left was started under
-/// the lease.
-const SURE_LOOKS: u32 = 20;
-const SURE_PAUSE: Duration = Duration::from_millis(10);
 
 /// Sees to it that the command ends before the lease does.
 #[derive(Debug)]
@@ -75,14 +70,18 @@ impl Supervisor {
             // Its processes still use the GPU. Once this process has ended, the next in line
             // sees that and waits for them.
             self.lease.abandon();
-            return Err(Failure::new(Code::Internal, "the GPU is not given back while processes of the command run")
-                .hint("`gpulock status` shows it as draining until they are gone"));
+            return Err(Failure::new(
+                Code::Internal,
+                "the GPU is not given back while processes of the command run",
+            )
+            .hint("`gpulock status` shows it as draining until they are gone"));
         }
         let settled = self.lease.release().await;
         match (end, settled) {
-            (End::Lost(reason), _) => {
-                Err(Failure::new(Code::Lost, format!("the lease was lost: {reason}; the command was stopped")))
-            }
+            (End::Lost(reason), _) => Err(Failure::new(
+                Code::Lost,
+                format!("the lease was lost: {reason}; the command was stopped"),
+            )),
             (End::Own(code), Ok(())) => Ok(Code::Command(code)),
             (End::Own(code), Err(gpulock::Error::Lost(_))) => Err(Failure::new(
                 Code::Lost,
@@ -102,7 +101,8 @@ impl Supervisor {
     fn environment(&self) -> Vec<(&'static str, String)> {
         let join = |names: Vec<String>| names.join(",");
         let indices = join(self.lease.gpu_indices().iter().map(ToString::to_string).collect());
-        let uuids: Option<Vec<String>> = self.lease.gpus().iter().map(|gpu: &Gpu| gpu.uuid.clone()).collect();
+        let uuids: Option<Vec<String>> =
+            self.lease.gpus().iter().map(|gpu: &Gpu| gpu.uuid.clone()).collect();
         let mut environment = vec![
             ("GPULOCK_LEASE_ID", self.lease.id().to_string()),
             ("GPULOCK_TOKEN", self.lease.token().to_string()),
@@ -124,7 +124,8 @@ impl Supervisor {
         loop {
             let state = self.state.borrow_and_update().clone();
             if let Health::Lost(loss) = state.health {
-                return Ok(self.stop(group, loss.to_string()).await);
+                let reason = self.reason(loss).await;
+                return Ok(self.stop(group, reason).await);
             }
             if let (Some(request), false) = (&state.stop, asked_to_stop) {
                 asked_to_stop = true;
@@ -152,6 +153,14 @@ impl Supervisor {
                 _ = self.state.changed() => {}
                 () = tokio::time::sleep(last_moment.left().min(Duration::from_secs(1))) => {}
             }
+        }
+    }
+
+    /// Why the lease is lost, as exactly as the journal knows.
+    async fn reason(&self, loss: Loss) -> String {
+        match self.lease.ending().await {
+            Some(Ending::Seized { by, reason }) => format!("{by} took it away ({reason})"),
+            _ => loss.to_string(),
         }
     }
 
@@ -219,17 +228,7 @@ impl Supervisor {
     }
 
     async fn stop_group(&self, group: ProcessGroup, grace: Duration) -> bool {
-        let lease_id = self.lease.id().to_string();
-        let mut looks = 0;
-        let error = loop {
-            match process::stop(group, &lease_id, grace).await {
-                Ok(()) => return true,
-                // A process that is just executing another program shows no environment.
-                Err(StopError::NotSure(_)) if looks < SURE_LOOKS => looks += 1,
-                Err(error) => break error,
-            }
-            tokio::time::sleep(SURE_PAUSE).await;
-        };
+        let Err(error) = process::stop(group, grace).await else { return true };
         let hint = error.hint().map(|hint| format!("\nhint: {hint}")).unwrap_or_default();
         output::warning(&format!("{error}{hint}"));
         false

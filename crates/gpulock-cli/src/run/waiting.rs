@@ -46,6 +46,9 @@ pub(super) async fn wait(mut acquiring: Acquiring, signals: &Signals) -> Result<
         }
     };
     line.end();
+    if matches!(answer, Err(Ended::BySignal(_))) {
+        acquiring.call_off().await;
+    }
     answer
 }
 

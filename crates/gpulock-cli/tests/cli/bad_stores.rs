@@ -50,10 +50,7 @@ fn refused(scene: &Scene) -> String {
     let run = scene.gpulock(&["run", "--", "touch", "ran"]).expect(69);
     assert!(!scene.exists("ran"));
     let doctor = scene.gpulock(&["doctor"]).expect(69);
-    assert!(
-        doctor.stdout.contains("bad      ") && doctor.stdout.contains("hint: "),
-        "{doctor:?}"
-    );
+    assert!(doctor.stdout.contains("bad      ") && doctor.stdout.contains("hint: "), "{doctor:?}");
     let mut after = files(scene);
     // To look into a database, SQLite makes a log beside it; nothing is in it.
     after.retain(|path, bytes| {
@@ -73,10 +70,7 @@ fn a_store_that_is_cut_off() {
     for length in [whole.len() - 4_096, 5_000, 4_096, 512] {
         fs::write(scene.store_path(), &whole[..length]).unwrap();
         let told = refused(&scene);
-        assert!(
-            told.contains("damaged") && told.contains("hint: "),
-            "{length}: {told}"
-        );
+        assert!(told.contains("damaged") && told.contains("hint: "), "{length}: {told}");
     }
     fs::write(scene.store_path(), &whole[..50]).unwrap();
     insta::assert_snapshot!(refused(&scene), @"

@@ -6,16 +6,9 @@ use super::scene::Scene;
 
 /// `FROM` of a key in `config show`.
 fn origin(scene: &Scene, options: &[&str], key: &str) -> (String, String) {
-    let ended = scene
-        .gpulock(&[options, &["config", "show", "--json"]].concat())
-        .expect(0);
+    let ended = scene.gpulock(&[options, &["config", "show", "--json"]].concat()).expect(0);
     let all: Value = serde_json::from_str(&ended.stdout).unwrap();
-    let entry = all
-        .as_array()
-        .unwrap()
-        .iter()
-        .find(|entry| entry["key"] == key)
-        .unwrap();
+    let entry = all.as_array().unwrap().iter().find(|entry| entry["key"] == key).unwrap();
     let text = |field: &str| entry[field].as_str().unwrap().to_owned();
     (text("value"), text("origin"))
 }
@@ -27,31 +20,19 @@ fn show_says_where_each_value_came_from() {
     let folder = scene.path("");
     let file = |line: u32| format!("{}config.yml:{line}", folder.display());
     let is = |value: &str, origin: &str| (value.to_owned(), origin.to_owned());
-    assert_eq!(
-        origin(&scene, &[], "gpu_lock.max_wait_time"),
-        is("2m", &file(4))
-    );
+    assert_eq!(origin(&scene, &[], "gpu_lock.max_wait_time"), is("2m", &file(4)));
     assert_eq!(
         origin(&scene, &[], "gpu_lock.poll_interval"),
-        is(
-            "500ms",
-            "environment variable GPULOCK_GPU_LOCK__POLL_INTERVAL"
-        )
+        is("500ms", "environment variable GPULOCK_GPU_LOCK__POLL_INTERVAL")
     );
-    assert_eq!(
-        origin(&scene, &[], "gpu_lock.max_poll_interval"),
-        is("10s", "default")
-    );
+    assert_eq!(origin(&scene, &[], "gpu_lock.max_poll_interval"), is("10s", "default"));
     assert_eq!(origin(&scene, &[], "pool"), is("of-file", &file(1)));
     scene.set("GPULOCK_POOL", "of-environment");
     assert_eq!(
         origin(&scene, &[], "pool"),
         is("of-environment", "environment variable GPULOCK_POOL")
     );
-    assert_eq!(
-        origin(&scene, &["--pool", "of-flag"], "pool"),
-        is("of-flag", "flag")
-    );
+    assert_eq!(origin(&scene, &["--pool", "of-flag"], "pool"), is("of-flag", "flag"));
 }
 
 #[test]
@@ -71,24 +52,10 @@ fn show_is_a_table_for_people() {
 #[test]
 fn a_password_is_not_shown() {
     let scene = Scene::new();
-    let options = [
-        "--store",
-        "redis://user:secret@host:6379/0",
-        "config",
-        "show",
-    ];
+    let options = ["--store", "redis://user:secret@host:6379/0", "config", "show"];
     let ended = scene.gpulock(&options).expect(0);
-    assert!(
-        !ended.stdout.contains("secret") && ended.stdout.contains("***"),
-        "{ended:?}"
-    );
-    let ended = scene.gpulock(&[
-        "--store",
-        "redis://user:secret@host:6379/0",
-        "run",
-        "--",
-        "true",
-    ]);
+    assert!(!ended.stdout.contains("secret") && ended.stdout.contains("***"), "{ended:?}");
+    let ended = scene.gpulock(&["--store", "redis://user:secret@host:6379/0", "run", "--", "true"]);
     assert!(!ended.expect(69).stderr.contains("secret"));
 }
 
@@ -193,7 +160,7 @@ fn doctor_finds_a_healthy_store() {
     good  configuration: FOLDER/work/config.yml
     good  processes: a dead holder is noticed at once
     good  store: sqlite://FOLDER/store/gpulock.db
-    good  integrity: the file is whole, 32 KiB
+    good  integrity: the file is whole, SIZE
     good  gpus: the configuration lists 0 = GPU-made-up
     good  leases: 0 held, 0 waiting
     ");
@@ -204,31 +171,10 @@ fn doctor_speaks_json() {
     let scene = Scene::with_config("gpus: [GPU-made-up]\n");
     let ended = scene.gpulock(&["doctor", "--json"]).expect(0);
     let checks: Value = serde_json::from_str(&ended.stdout).unwrap();
-    let names: Vec<_> = checks
-        .as_array()
-        .unwrap()
-        .iter()
-        .map(|check| check["name"].as_str().unwrap())
-        .collect();
-    assert_eq!(
-        names,
-        [
-            "configuration",
-            "processes",
-            "store",
-            "integrity",
-            "gpus",
-            "leases"
-        ]
-    );
-    assert!(
-        checks
-            .as_array()
-            .unwrap()
-            .iter()
-            .all(|check| check["state"] == "good"),
-        "{checks}"
-    );
+    let names: Vec<_> =
+        checks.as_array().unwrap().iter().map(|check| check["name"].as_str().unwrap()).collect();
+    assert_eq!(names, ["configuration", "processes", "store", "integrity", "gpus", "leases"]);
+    assert!(checks.as_array().unwrap().iter().all(|check| check["state"] == "good"), "{checks}");
 }
 
 #[test]
@@ -246,12 +192,7 @@ fn doctor_names_each_trouble_with_a_fix() {
     ");
     let ended = scene.gpulock(&["doctor", "--json"]).expect(69);
     let checks: Value = serde_json::from_str(&ended.stdout).unwrap();
-    let store = checks
-        .as_array()
-        .unwrap()
-        .iter()
-        .find(|check| check["name"] == "store")
-        .unwrap();
+    let store = checks.as_array().unwrap().iter().find(|check| check["name"] == "store").unwrap();
     assert_eq!(store["state"], "bad");
     assert!(store["hint"].is_string(), "{store}");
 }
@@ -265,14 +206,10 @@ fn doctor_sees_processes_that_keep_a_gpu_from_the_next() {
     holder.signal(rustix::process::Signal::KILL);
     holder.ended();
     // Nobody has asked since, so nobody has noticed.
-    scene
-        .gpulock(&["run", "--no-wait", "--", "true"])
-        .expect(75);
+    scene.gpulock(&["run", "--no-wait", "--", "true"]).expect(75);
     let ended = scene.gpulock(&["doctor"]).expect(0);
     assert!(
-        ended
-            .stdout
-            .contains("warning  leases: GPU 0 waits for the processes of ocr"),
+        ended.stdout.contains("warning  leases: GPU 0 waits for the processes of ocr"),
         "{ended:?}"
     );
 }

@@ -26,10 +26,7 @@ fn the_command_of_a_stopped_run_is_stopped_before_the_next_one_runs() {
     scene.wait_for_pid("worker.pid");
     holder.signal(Signal::STOP);
     scene.successor(&["worker.pid"]).ended().expect(0);
-    assert_eq!(
-        (scene.read("alive").as_str(), scene.read("asked").as_str()),
-        ("", "asked\n")
-    );
+    assert_eq!((scene.read("alive").as_str(), scene.read("asked").as_str()), ("", "asked\n"));
     holder.signal(Signal::CONT);
     let ended = holder.ended().expect(76);
     assert!(ended.stderr.contains("error: the lease "), "{ended:?}");
@@ -56,17 +53,12 @@ fn a_run_that_wakes_up_too_late_stops_its_command_itself() {
     holder.signal(Signal::STOP);
     // Nobody waits, so nobody else stops it.
     until("the lease is over", || {
-        scene.lease()["deadline_in_seconds"]
-            .as_f64()
-            .is_none_or(|left| left <= 0.0)
+        scene.lease()["deadline_in_seconds"].as_f64().is_none_or(|left| left <= 0.0)
     });
     assert!(lives(worker));
     holder.signal(Signal::CONT);
     let ended = holder.ended().expect(76);
-    assert!(
-        ended.stderr.contains("error: the lease was lost: "),
-        "{ended:?}"
-    );
+    assert!(ended.stderr.contains("error: the lease was lost: "), "{ended:?}");
     assert_eq!(scene.read("asked"), "asked\n");
 }
 
@@ -124,10 +116,7 @@ fn a_holder_whose_store_is_deleted_stops_its_command() {
     warning: the lease is lost: the store's file was removed or replaced; stopping the command
     error: the lease was lost: the store's file was removed or replaced; the command was stopped
     ");
-    assert_eq!(
-        (scene.read("asked").as_str(), lives(worker)),
-        ("asked\n", false)
-    );
+    assert_eq!((scene.read("asked").as_str(), lives(worker)), ("asked\n", false));
 }
 
 #[test]

@@ -55,10 +55,7 @@ fn a_run_that_is_killed_while_nobody_waits_leaves_the_gpu_to_the_next_who_asks()
     scene.wait_for_pid("worker.pid");
     holder.signal(Signal::KILL);
     holder.ended();
-    scene
-        .successor(&["leader.pid", "worker.pid"])
-        .ended()
-        .expect(0);
+    scene.successor(&["leader.pid", "worker.pid"]).ended().expect(0);
     assert_eq!(scene.read("alive"), "");
 }
 
@@ -69,9 +66,7 @@ fn no_wait_does_not_get_a_gpu_whose_last_user_still_runs() {
     let worker = scene.wait_for_pid("worker.pid");
     holder.signal(Signal::KILL);
     holder.ended();
-    let ended = scene
-        .gpulock(&["run", "--no-wait", "--", "touch", "ran"])
-        .expect(75);
+    let ended = scene.gpulock(&["run", "--no-wait", "--", "touch", "ran"]).expect(75);
     assert!(lives(worker) && !scene.exists("ran"), "{ended:?}");
     insta::assert_snapshot!(ended.told(), @"
     exit code 75
@@ -152,18 +147,10 @@ fn a_run_that_is_killed_before_its_command_starts_never_starts_it() {
         std::thread::sleep(std::time::Duration::from_millis(round));
         run.signal(Signal::KILL);
         run.ended();
-        let successor = scene.start_run(
-            "successor",
-            &[],
-            "cat short.pid 2>/dev/null; rm -f short.pid",
-        );
+        let successor =
+            scene.start_run("successor", &[], "cat short.pid 2>/dev/null; rm -f short.pid");
         let ended = successor.ended().expect(0);
-        if let Some(pid) = ended
-            .stdout
-            .trim()
-            .parse()
-            .ok()
-            .and_then(rustix::process::Pid::from_raw)
+        if let Some(pid) = ended.stdout.trim().parse().ok().and_then(rustix::process::Pid::from_raw)
         {
             assert!(!lives(pid), "round {round}");
         }

@@ -11,10 +11,7 @@ fn completions_are_scripts_that_their_shells_accept() {
         ("fish", "complete -c gpulock"),
     ] {
         let ended = scene.gpulock(&["generate", "completions", shell]).expect(0);
-        assert!(
-            ended.stdout.contains(mark) && ended.stdout.contains("no-wait"),
-            "{shell}"
-        );
+        assert!(ended.stdout.contains(mark) && ended.stdout.contains("no-wait"), "{shell}");
         assert_eq!(ended.stderr, "");
         scene.write(shell, &ended.stdout);
     }
@@ -23,9 +20,7 @@ fn completions_are_scripts_that_their_shells_accept() {
     let mut bash = scene.program("bash");
     bash.args(["--norc", "-c", completed]);
     assert_eq!(scene.launch(bash).ended().expect(0).stdout, "status\n");
-    scene
-        .gpulock(&["generate", "completions", "tcl"])
-        .expect(64);
+    scene.gpulock(&["generate", "completions", "tcl"]).expect(64);
 }
 
 #[test]
@@ -33,13 +28,9 @@ fn every_command_has_a_manual_page() {
     let scene = Scene::new();
     let ended = scene.gpulock(&["generate", "man", "new/folder"]).expect(0);
     assert_eq!((ended.stdout.as_str(), ended.stderr.as_str()), ("", ""));
-    for page in [
-        "gpulock",
-        "gpulock-run",
-        "gpulock-status",
-        "gpulock-release",
-        "gpulock-config-show",
-    ] {
+    for page in
+        ["gpulock", "gpulock-run", "gpulock-status", "gpulock-release", "gpulock-config-show"]
+    {
         let text = scene.read(&format!("new/folder/{page}.1"));
         assert!(text.contains(".TH"), "{page}: {text:?}");
     }
@@ -55,34 +46,19 @@ fn every_command_has_a_manual_page() {
 fn help_comes_with_examples_and_exit_codes() {
     let scene = Scene::new();
     let help = scene.gpulock(&["run", "--help"]).expect(0);
-    assert!(
-        help.stdout
-            .contains("Examples:\n  gpulock run -- python train.py"),
-        "{help:?}"
-    );
+    assert!(help.stdout.contains("Examples:\n  gpulock run -- python train.py"), "{help:?}");
     let all = scene.gpulock(&["--help"]).expect(0);
-    assert!(
-        all.stdout.contains("76 lease lost") && all.stderr.is_empty(),
-        "{all:?}"
-    );
+    assert!(all.stdout.contains("76 lease lost") && all.stderr.is_empty(), "{all:?}");
     let nothing = scene.gpulock(&[]).expect(64);
-    assert!(
-        nothing.stdout.is_empty() && nothing.stderr.contains("Usage: gpulock"),
-        "{nothing:?}"
-    );
+    assert!(nothing.stdout.is_empty() && nothing.stderr.contains("Usage: gpulock"), "{nothing:?}");
     let version = scene.gpulock(&["--version"]).expect(0);
-    assert_eq!(
-        version.stdout,
-        format!("gpulock {}\n", env!("CARGO_PKG_VERSION"))
-    );
+    assert_eq!(version.stdout, format!("gpulock {}\n", env!("CARGO_PKG_VERSION")));
 }
 
 #[test]
 fn generating_needs_neither_store_nor_configuration() {
     let mut scene = Scene::with_config("gpu_lock: [");
     scene.set("GPULOCK_STORE", "sqlite:///no/such/folder/db");
-    scene
-        .gpulock(&["generate", "completions", "bash"])
-        .expect(0);
+    scene.gpulock(&["generate", "completions", "bash"]).expect(0);
     assert!(!scene.store_path().exists());
 }

@@ -78,20 +78,12 @@ fn a_private_store_says_once_that_it_is_private() {
     hint: `sudo install -d -m 2770 -g GROUP /var/lib/gpulock` makes one for all users in GROUP
     ");
     let second = in_own_mounts(&scene, &format!("{EMPTY_HOST} gpulock run -- echo ran")).expect(0);
-    assert_eq!(
-        (second.stdout.as_str(), second.stderr.as_str()),
-        ("ran\n", "")
-    );
+    assert_eq!((second.stdout.as_str(), second.stderr.as_str()), ("ran\n", ""));
     // Whoever asks is told again.
     let status = in_own_mounts(&scene, &format!("{EMPTY_HOST} gpulock status")).expect(0);
     assert!(status.stderr.contains("private to you"), "{status:?}");
-    let mode = std::fs::metadata(format!("{state}/gpulock"))
-        .unwrap()
-        .permissions();
-    assert_eq!(
-        std::os::unix::fs::PermissionsExt::mode(&mode) & 0o777,
-        0o700
-    );
+    let mode = std::fs::metadata(format!("{state}/gpulock")).unwrap().permissions();
+    assert_eq!(std::os::unix::fs::PermissionsExt::mode(&mode) & 0o777, 0o700);
 }
 
 #[test]
@@ -99,12 +91,7 @@ fn without_a_state_folder_it_lies_below_home() {
     let mut scene = Scene::with_config("gpus: [GPU-made-up]\n");
     scene.unset("GPULOCK_STORE");
     in_own_mounts(&scene, &format!("{EMPTY_HOST} gpulock run -- true")).expect(0);
-    assert!(
-        scene
-            .folder()
-            .join(".local/state/gpulock/gpulock.db")
-            .exists()
-    );
+    assert!(scene.folder().join(".local/state/gpulock/gpulock.db").exists());
 }
 
 #[test]
@@ -126,12 +113,5 @@ fn who_may_not_write_the_folder_of_the_host_is_told_each_time() {
     let script = format!("{EMPTY_HOST} mkdir -m 755 /var/lib/gpulock; {run}; {run}");
     let ended = in_own_mounts(&scene, &script).expect(0);
     assert_eq!(ended.stdout, "ran\nran\n");
-    assert_eq!(
-        ended
-            .stderr
-            .matches("jobs of other users are not seen")
-            .count(),
-        2,
-        "{ended:?}"
-    );
+    assert_eq!(ended.stderr.matches("jobs of other users are not seen").count(), 2, "{ended:?}");
 }

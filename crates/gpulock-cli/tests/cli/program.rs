@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use rustix::process::{Pid, Signal, kill_process};
 
 /// Longer than anything takes that a test waits for.
-const LONG: Duration = Duration::from_secs(15);
+const LONG: Duration = Duration::from_secs(100);
 
 /// A program under way.
 pub(super) struct Running {
@@ -22,11 +22,7 @@ pub(super) struct Running {
 
 impl Running {
     pub(super) fn new(child: Child, stdout: PathBuf, stderr: PathBuf) -> Self {
-        Self {
-            child,
-            stdout,
-            stderr,
-        }
+        Self { child, stdout, stderr }
     }
 
     pub(super) fn pid(&self) -> Pid {
@@ -66,19 +62,9 @@ impl Running {
     /// Waits for its end.
     #[track_caller]
     pub(super) fn ended(mut self) -> Ended {
-        let said = || {
-            format!(
-                "{:?} and {:?}",
-                read_all(&self.stdout),
-                read_all(&self.stderr)
-            )
-        };
+        let said = || format!("{:?} and {:?}", read_all(&self.stdout), read_all(&self.stderr));
         let status = end_of(&mut self.child, said);
-        Ended {
-            status,
-            stdout: self.stdout(),
-            stderr: self.stderr(),
-        }
+        Ended { status, stdout: self.stdout(), stderr: self.stderr() }
     }
 }
 
@@ -169,8 +155,6 @@ pub(super) fn until_or(mut condition: impl FnMut() -> bool, what: impl FnOnce() 
 /// Whether a process works: it is there, and no zombie.
 pub(super) fn lives(pid: Pid) -> bool {
     let stat = fs::read_to_string(format!("/proc/{}/stat", pid.as_raw_nonzero()));
-    let state = stat
-        .ok()
-        .and_then(|stat| stat.rsplit(") ").next()?.chars().next());
+    let state = stat.ok().and_then(|stat| stat.rsplit(") ").next()?.chars().next());
     state.is_some_and(|state| !matches!(state, 'Z' | 'X'))
 }

@@ -26,21 +26,9 @@ impl Terminal {
         grantpt(&here).unwrap();
         unlockpt(&here).unwrap();
         let name = ptsname(&here, Vec::new()).unwrap();
-        let there = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .open(name.to_str().unwrap())
+        let there = OpenOptions::new().read(true).write(true).open(name.to_str().unwrap()).unwrap();
+        tcsetwinsize(&there, Winsize { ws_row: 24, ws_col: 200, ws_xpixel: 0, ws_ypixel: 0 })
             .unwrap();
-        tcsetwinsize(
-            &there,
-            Winsize {
-                ws_row: 24,
-                ws_col: 200,
-                ws_xpixel: 0,
-                ws_ypixel: 0,
-            },
-        )
-        .unwrap();
         let mut command = scene.program("setsid");
         command.args(["--ctty", "--wait"]).args(program);
         let side = || there.try_clone().unwrap();
@@ -52,19 +40,12 @@ impl Terminal {
             let screen = Arc::clone(&screen);
             move || watch(here, &screen)
         });
-        Self {
-            keyboard,
-            screen,
-            program,
-        }
+        Self { keyboard, screen, program }
     }
 
     /// Starts a shell that knows about jobs.
     pub(super) fn shell(scene: &Scene) -> Self {
-        let terminal = Self::open(
-            scene,
-            &["bash", "--norc", "--noprofile", "--noediting", "-i"],
-        );
+        let terminal = Self::open(scene, &["bash", "--norc", "--noprofile", "--noediting", "-i"]);
         // Each prompt is told from the text of its own definition.
         terminal.types("PS1=rea'dy> '\n");
         terminal.until_it_shows("ready> ");

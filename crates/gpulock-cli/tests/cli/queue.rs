@@ -2,6 +2,7 @@
 
 use std::collections::HashSet;
 
+use super::program::until;
 use super::scene::Scene;
 
 #[test]
@@ -49,12 +50,8 @@ fn those_who_wait_for_another_gpu_keep_nobody_from_a_free_one() {
     let scene = Scene::with_config("gpus: [0, 1]\n");
     let one = scene.holder("one", &["--gpu", "0"]);
     let pair = scene.waiter("pair", &["--gpus", "2"]);
-    scene
-        .gpulock(&["run", "--no-wait", "--gpu", "1", "--", "true"])
-        .expect(0);
-    scene
-        .gpulock(&["run", "--no-wait", "--gpu", "0", "--", "true"])
-        .expect(75);
+    scene.gpulock(&["run", "--no-wait", "--gpu", "1", "--", "true"]).expect(0);
+    scene.gpulock(&["run", "--no-wait", "--gpu", "0", "--", "true"]).expect(75);
     scene.let_go("one");
     one.ended().expect(0);
     pair.ended().expect(0);
@@ -73,13 +70,9 @@ fn the_urgent_go_before_the_others() {
         .collect();
     scene.let_go("first");
     holder.ended().expect(0);
-    waiters
-        .into_iter()
-        .for_each(|waiter| drop(waiter.ended().expect(0)));
+    waiters.into_iter().for_each(|waiter| drop(waiter.ended().expect(0)));
     let order = scene.read("order");
-    let expected = [
-        "urgent1", "urgent2", "high1", "high2", "normal1", "normal2", "low1", "low2",
-    ];
+    let expected = ["urgent1", "urgent2", "high1", "high2", "normal1", "normal2", "low1", "low2"];
     assert_eq!(order.lines().collect::<Vec<_>>(), expected);
 }
 
@@ -91,9 +84,7 @@ const ALONE: &str = "mkdir inside || echo $GPULOCK_LEASE_ID >> overlap
 #[test]
 fn sixty_four_at_once_run_one_by_one_in_the_order_of_arrival() {
     let scene = Scene::new();
-    let all: Vec<_> = (0..64)
-        .map(|n| scene.start_run(&format!("job{n}"), &[], ALONE))
-        .collect();
+    let all: Vec<_> = (0..64).map(|n| scene.start_run(&format!("job{n}"), &[], ALONE)).collect();
     for one in all {
         let ended = one.ended().expect(0);
         assert_eq!(ended.stdout, "");
@@ -119,9 +110,7 @@ fn many_on_two_gpus_never_share_one() {
     let script = "mkdir inside$GPULOCK_LEASE_GPUS || echo overlap >> overlap
         echo $GPULOCK_LEASE_GPUS >> used
         rmdir inside$GPULOCK_LEASE_GPUS";
-    let all: Vec<_> = (0..20)
-        .map(|n| scene.start_run(&format!("job{n}"), &[], script))
-        .collect();
+    let all: Vec<_> = (0..20).map(|n| scene.start_run(&format!("job{n}"), &[], script)).collect();
     all.into_iter().for_each(|one| drop(one.ended().expect(0)));
     assert_eq!(scene.read("overlap"), "");
     assert_eq!(scene.read("used").lines().count(), 20);
@@ -133,11 +122,7 @@ fn two_that_want_both_gpus_by_name_do_not_block_each_other() {
     let script = "mkdir inside || echo overlap >> overlap; rmdir inside";
     let all: Vec<_> = (0..10)
         .map(|n| {
-            scene.start_run(
-                "pair",
-                &["--gpu", if n % 2 == 0 { "0,1" } else { "1,0" }],
-                script,
-            )
+            scene.start_run("pair", &["--gpu", if n % 2 == 0 { "0,1" } else { "1,0" }], script)
         })
         .collect();
     all.into_iter().for_each(|one| drop(one.ended().expect(0)));
@@ -166,10 +151,34 @@ fn elsewhere_than_on_a_terminal_the_waiting_line_comes_once() {
 fn pools_do_not_know_each_other() {
     let scene = Scene::new();
     let _holder = scene.holder("ocr", &[]);
-    scene
-        .gpulock(&["run", "--pool", "lab", "--no-wait", "--", "true"])
-        .expect(0);
-    scene
-        .gpulock(&["run", "--no-wait", "--", "true"])
-        .expect(75);
+    scene.gpulock(&["run", "--pool", "lab", "--no-wait", "--", "true"]).expect(0);
+    scene.gpulock(&["run", "--no-wait", "--", "true"]).expect(75);
+}
+
+#[test]
+fn the_first_request_of_a_pool_may_be_one_that_does_not_wait() {
+    let scene = Scene::new();
+    for number in 0..30 {
+        let pool = format!("pool{number}");
+        scene.gpulock(&["run", "--pool", &pool, "--no-wait", "--", "true"]).expect(0);
+    }
+}
+
+#[test]
+fn those_who_wait_run_in_the_order_that_status_shows() {
+    let scene = Scene::new();
+    let holder = scene.holder("ocr", &[]);
+    let all: Vec<_> = (0..32).map(|n| scene.start_run(&format!("job{n}"), &[], ALONE)).collect();
+    let mut queue = Vec::new();
+    until("all of them wait", || {
+        let pool = scene.pool();
+        let waiters = pool["queue"].as_array().unwrap().iter();
+        queue = waiters.map(|waiter| waiter["lease_id"].as_str().unwrap().to_owned()).collect();
+        queue.len() == all.len()
+    });
+    scene.let_go("ocr");
+    holder.ended().expect(0);
+    all.into_iter().for_each(|one| drop(one.ended().expect(0)));
+    assert_eq!(scene.read("order").lines().collect::<Vec<_>>(), queue);
+    assert_eq!(scene.read("overlap"), "");
 }

@@ -20,28 +20,19 @@ fn the_page_of_the_command_line_is_current() {
 
 #[test]
 fn the_page_of_the_configuration_is_current() {
-    compare(
-        "docs/reference/configuration.md",
-        &reference::configuration(),
-    );
+    compare("docs/reference/configuration.md", &reference::configuration());
 }
 
 #[test]
 fn the_page_of_exit_codes_names_every_code_and_no_other() {
     let source = read("crates/gpulock-cli/src/exit.rs");
     let arms = source.lines().filter_map(|line| line.split_once("=> "));
-    let in_code: BTreeSet<u8> = arms
-        .filter_map(|(_, number)| number.trim_end_matches(',').parse().ok())
-        .collect();
+    let in_code: BTreeSet<u8> =
+        arms.filter_map(|(_, number)| number.trim_end_matches(',').parse().ok()).collect();
     let page = read("docs/reference/exit-codes.md");
-    let on_page: BTreeSet<u8> = first_cells(&page)
-        .iter()
-        .filter_map(|cell| cell.parse().ok())
-        .collect();
-    assert!(
-        in_code.contains(&75),
-        "exit.rs is no longer understood: {in_code:?}"
-    );
+    let on_page: BTreeSet<u8> =
+        first_cells(&page).iter().filter_map(|cell| cell.parse().ok()).collect();
+    assert!(in_code.contains(&75), "exit.rs is no longer understood: {in_code:?}");
     assert_eq!(on_page, in_code);
 }
 
@@ -50,10 +41,7 @@ fn the_page_of_variables_names_only_variables_that_the_program_uses() {
     let sources = rust_sources();
     let page = read("docs/reference/environment.md");
     let named = first_cells(&page);
-    assert!(
-        named.len() > 10,
-        "the page is no longer understood: {named:?}"
-    );
+    assert!(named.len() > 10, "the page is no longer understood: {named:?}");
     for variable in &named {
         let quoted = format!("\"{variable}\"");
         assert!(sources.contains(&quoted), "{variable} is used nowhere");
@@ -63,23 +51,10 @@ fn the_page_of_variables_names_only_variables_that_the_program_uses() {
 #[test]
 fn every_variable_that_the_program_reads_or_sets_is_on_a_page() {
     let pages = read("docs/reference/environment.md") + &read("docs/reference/configuration.md");
-    for file in [
-        "session.rs",
-        "commands/verify.rs",
-        "run/supervise.rs",
-        "output.rs",
-    ] {
+    for file in ["session.rs", "commands/verify.rs", "run/supervise.rs", "output.rs"] {
         let source = read(&format!("crates/gpulock-cli/src/{file}"));
-        for variable in source
-            .split('"')
-            .skip(1)
-            .step_by(2)
-            .filter(|text| is_variable(text))
-        {
-            assert!(
-                pages.contains(&format!("`{variable}`")),
-                "{variable} of {file}"
-            );
+        for variable in source.split('"').skip(1).step_by(2).filter(|text| is_variable(text)) {
+            assert!(pages.contains(&format!("`{variable}`")), "{variable} of {file}");
         }
     }
 }
@@ -90,16 +65,10 @@ fn the_first_screen_of_the_readme_has_one_command_to_run_and_one_to_test() {
     let first_screen = readme.split("\n## ").next().unwrap_or_default();
     assert_eq!(
         shell_lines(first_screen),
-        [
-            "cargo run --release -p gpulock-cli -- run -- echo \"hello from GPU 0\"",
-            "scripts/test",
-        ]
+        ["cargo run --release -p gpulock-cli -- run -- echo \"hello from GPU 0\"", "scripts/test",]
     );
     assert!(root().join("scripts/test").is_file());
-    assert!(
-        first_screen.lines().count() <= 40,
-        "it is longer than a screen"
-    );
+    assert!(first_screen.lines().count() <= 40, "it is longer than a screen");
 }
 
 #[test]
@@ -147,10 +116,7 @@ fn compare(page: &str, current: &str) {
         fs::write(&path, current).unwrap();
     }
     let committed = fs::read_to_string(&path).unwrap_or_default();
-    let first = committed
-        .lines()
-        .zip(current.lines())
-        .find(|(old, new)| old != new);
+    let first = committed.lines().zip(current.lines()).find(|(old, new)| old != new);
     assert!(
         committed == current,
         "{page} is not current; first difference: {first:#?}\n\
@@ -186,11 +152,7 @@ fn files_below(folder: &str, ending: &str) -> Vec<String> {
     let mut found = Vec::new();
     for entry in fs::read_dir(root().join(folder)).unwrap() {
         let name = entry.unwrap().file_name().to_string_lossy().into_owned();
-        let path = if folder.is_empty() {
-            name.clone()
-        } else {
-            format!("{folder}/{name}")
-        };
+        let path = if folder.is_empty() { name.clone() } else { format!("{folder}/{name}") };
         let full = root().join(&path);
         let is_made = name.starts_with('.') || full.join("CACHEDIR.TAG").exists();
         if full.is_dir() && !is_made {
@@ -207,8 +169,7 @@ fn first_cells(page: &str) -> Vec<String> {
     let rows = page.lines().filter_map(|line| line.strip_prefix("| "));
     let cells = rows.filter_map(|row| row.split(" |").next());
     let bare = cells.map(|cell| cell.trim_matches('`').to_owned());
-    bare.filter(|cell| is_variable(cell) || cell.parse::<u8>().is_ok())
-        .collect()
+    bare.filter(|cell| is_variable(cell) || cell.parse::<u8>().is_ok()).collect()
 }
 
 fn is_variable(text: &str) -> bool {
@@ -222,14 +183,9 @@ fn shell_lines(page: &str) -> Vec<String> {
     let texts = blocks.filter_map(|rest| rest.split("\n```").next());
     let lines = texts.flat_map(|text| {
         let whole = text.replace("\\\n", " ");
-        whole
-            .lines()
-            .map(|line| line.trim().to_owned())
-            .collect::<Vec<_>>()
+        whole.lines().map(|line| line.trim().to_owned()).collect::<Vec<_>>()
     });
-    lines
-        .filter(|line| !line.is_empty() && !line.starts_with('#'))
-        .collect()
+    lines.filter(|line| !line.is_empty() && !line.starts_with('#')).collect()
 }
 
 /// The words of a call of `gpulock`, up to what the shell does with it; `None` for any other
@@ -250,10 +206,7 @@ fn gpulock_words(line: &str) -> Option<Vec<String>> {
     }
     words.extend(word);
     let is_assignment = |word: &String| word.split('=').next().is_some_and(is_variable);
-    let call = words
-        .into_iter()
-        .skip_while(is_assignment)
-        .collect::<Vec<_>>();
+    let call = words.into_iter().skip_while(is_assignment).collect::<Vec<_>>();
     (call.first()? == "gpulock").then_some(call)
 }
 
@@ -268,14 +221,6 @@ fn links(page: &str) -> Vec<&str> {
 fn anchors(page: &str) -> BTreeSet<String> {
     let headings = page.lines().filter(|line| line.starts_with('#'));
     let kept = |c: &char| c.is_alphanumeric() || matches!(c, ' ' | '-' | '_');
-    let slug = |heading: &str| {
-        heading
-            .to_lowercase()
-            .chars()
-            .filter(kept)
-            .collect::<String>()
-    };
-    headings
-        .map(|line| slug(line.trim_start_matches('#').trim()).replace(' ', "-"))
-        .collect()
+    let slug = |heading: &str| heading.to_lowercase().chars().filter(kept).collect::<String>();
+    headings.map(|line| slug(line.trim_start_matches('#').trim()).replace(' ', "-")).collect()
 }

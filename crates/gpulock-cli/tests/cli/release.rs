@@ -27,27 +27,18 @@ fn a_stranger_needs_force() {
 }
 
 #[test]
-fn inside_a_run_its_own_lease_may_be_given_back() {
+fn inside_a_run_its_own_lease_stays_until_the_command_ends() {
     let scene = Scene::new();
-    let script = "gpulock release gpu_lock:0; echo $? > code
-        gpulock verify; echo $? >> code
-        gpulock release $GPULOCK_LEASE_ID; echo $? >> code
-        echo end >> code";
+    let script = "gpulock release gpu_lock:0; echo $? > code; gpulock verify; echo $? >> code";
     let holder = scene.start_run("ocr", &[], script);
     insta::assert_snapshot!(holder.ended().told(), @"
-    exit code 76
-    --- stdout
-    gave lease LEASE back
+    exit code 0
     --- stderr
-    error: lease LEASE is not the current one
-    error: there is no lease LEASE in pool default
+    error: gpu_lock:0 goes back when this command ends, and not before
 
-    hint: `gpulock status` shows who holds what
-    error: the lease had ended before the command did (with exit code 0)
-
-    hint: `gpulock history` shows how it ended
+    hint: --ask --reason TEXT asks the holder to stop; --force --reason TEXT takes the lease away
     ");
-    assert_eq!(scene.read("code"), "0\n76\n76\nend\n");
+    assert_eq!(scene.read("code"), "77\n0\n");
     scene.gpulock(&["run", "--no-wait", "--", "true"]).expect(0);
 }
 
@@ -85,23 +76,11 @@ fn force_takes_it_stops_the_command_and_the_next_one_runs() {
     let ended = holder.ended().expect(76);
     assert!(ended.stderr.contains("error: the lease "), "{ended:?}");
     successor.ended().expect(0);
-    assert_eq!(
-        (scene.read("asked").as_str(), scene.read("alive").as_str()),
-        ("asked\n", "")
-    );
-    let seized = scene
-        .events()
-        .into_iter()
-        .find(|event| event["how"]["seized"].is_object())
-        .unwrap();
+    assert_eq!((scene.read("asked").as_str(), scene.read("alive").as_str()), ("asked\n", ""));
+    let seized =
+        scene.events().into_iter().find(|event| event["how"]["seized"].is_object()).unwrap();
     assert_eq!(seized["how"]["seized"]["reason"], "stuck since noon");
-    assert!(
-        seized["how"]["seized"]["by"]
-            .as_str()
-            .unwrap()
-            .starts_with("tester@"),
-        "{seized}"
-    );
+    assert!(seized["how"]["seized"]["by"].as_str().unwrap().starts_with("tester@"), "{seized}");
 }
 
 #[test]
@@ -136,9 +115,7 @@ fn force_ignoring_processes_hands_the_gpu_on_at_once() {
     holder.signal(rustix::process::Signal::STOP);
     let options = [&FORCE[..], &["--ignore-processes"]].concat();
     release(&scene, "gpu_lock:0", &options).expect(0);
-    scene
-        .gpulock(&["run", "--no-wait", "--", "touch", "ran"])
-        .expect(0);
+    scene.gpulock(&["run", "--no-wait", "--", "touch", "ran"]).expect(0);
     assert!(scene.exists("ran"));
     holder.signal(rustix::process::Signal::CONT);
     holder.ended().expect(76);
@@ -195,7 +172,5 @@ fn a_lock_key_names_the_pool() {
     assert!(!other.has_ended());
     scene.let_go("other");
     other.ended().expect(0);
-    until("the pool is free", || {
-        scene.pool()["leases"] == serde_json::json!([])
-    });
+    until("the pool is free", || scene.pool()["leases"] == serde_json::json!([]));
 }

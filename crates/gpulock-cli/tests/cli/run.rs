@@ -11,11 +11,7 @@ fn the_exit_code_is_that_of_the_command() {
     let scene = Scene::new();
     for code in [0, 1, 3, 75, 76, 255] {
         let ended = scene.gpulock(&["run", "--", "sh", "-c", &format!("exit {code}")]);
-        assert_eq!(
-            (ended.code(), ended.told().lines().count()),
-            (code, 1),
-            "{ended:?}"
-        );
+        assert_eq!((ended.code(), ended.told().lines().count()), (code, 1), "{ended:?}");
     }
 }
 
@@ -24,10 +20,7 @@ fn a_command_that_a_signal_ends_gives_128_and_its_number() {
     let scene = Scene::new();
     for (signal, number) in [("KILL", 9), ("TERM", 15), ("SEGV", 11), ("HUP", 1)] {
         let ended = scene.gpulock(&["run", "--", "sh", "-c", &format!("kill -{signal} $$")]);
-        assert_eq!(
-            (ended.status.code(), ended.stderr.as_str()),
-            (Some(128 + number), "")
-        );
+        assert_eq!((ended.status.code(), ended.stderr.as_str()), (Some(128 + number), ""));
     }
 }
 
@@ -51,12 +44,7 @@ fn a_command_that_is_not_there_gives_127_before_anybody_waits() {
     ");
     scene.let_go("ocr");
     holder.ended().expect(0);
-    assert!(
-        scene
-            .events()
-            .iter()
-            .all(|event| event["event"] != "queued")
-    );
+    assert!(scene.events().iter().all(|event| event["event"] != "queued"));
 }
 
 #[test]
@@ -125,13 +113,8 @@ fn a_pipeline_works_from_both_sides() {
     let script = "seq 100 | gpulock run -- sort -rn | head -2; seq 3 | gpulock run -- cat";
     assert_eq!(scene.shell(script).expect(0).stdout, "100\n99\n1\n2\n3\n");
     // A reader that goes away ends the writer, as it would without gpulock.
-    let ended = scene
-        .shell("{ gpulock run -- yes; echo $? >&2; } | head -1")
-        .expect(0);
-    assert_eq!(
-        (ended.stdout.as_str(), ended.stderr.as_str()),
-        ("y\n", "141\n")
-    );
+    let ended = scene.shell("{ gpulock run -- yes; echo $? >&2; } | head -1").expect(0);
+    assert_eq!((ended.stdout.as_str(), ended.stderr.as_str()), ("y\n", "141\n"));
 }
 
 /// What the command sees of its lease.
@@ -142,12 +125,7 @@ fn shown(scene: &Scene, options: &[&str]) -> Vec<String> {
     arguments.extend(options);
     arguments.extend(["--", "sh", "-c", SHOW]);
     let ended = scene.gpulock(&arguments).expect(0);
-    ended
-        .stdout
-        .trim_end()
-        .split('/')
-        .map(str::to_owned)
-        .collect()
+    ended.stdout.trim_end().split('/').map(str::to_owned).collect()
 }
 
 #[test]
@@ -167,27 +145,15 @@ fn the_command_sees_its_gpus_by_number() {
         assert_eq!(seen[3].len(), 32, "{seen:?}");
         tokens.push(seen[4].parse::<u64>().unwrap());
     }
-    assert!(
-        tokens.is_sorted_by(|earlier, later| earlier < later),
-        "{tokens:?}"
-    );
-    assert!(
-        tokens.iter().all(|token| *token < 1 << 53),
-        "JSON numbers are exact up to there"
-    );
+    assert!(tokens.is_sorted_by(|earlier, later| earlier < later), "{tokens:?}");
+    assert!(tokens.iter().all(|token| *token < 1 << 53), "JSON numbers are exact up to there");
 }
 
 #[test]
 fn the_command_sees_uuids_where_the_pool_has_them() {
     let scene = Scene::with_config("gpus: [GPU-aaaa-1, GPU-bbbb-2, GPU-cccc-3]\n");
-    assert_eq!(
-        shown(&scene, &["--gpus", "2"])[..3],
-        ["GPU-aaaa-1,GPU-bbbb-2", "0,1", ""]
-    );
-    assert_eq!(
-        shown(&scene, &["--gpu", "GPU-cccc-3"])[..3],
-        ["GPU-cccc-3", "2", ""]
-    );
+    assert_eq!(shown(&scene, &["--gpus", "2"])[..3], ["GPU-aaaa-1,GPU-bbbb-2", "0,1", ""]);
+    assert_eq!(shown(&scene, &["--gpu", "GPU-cccc-3"])[..3], ["GPU-cccc-3", "2", ""]);
     assert_eq!(shown(&scene, &["--gpu", "1"])[..3], ["GPU-bbbb-2", "1", ""]);
 }
 
@@ -196,13 +162,7 @@ fn variables_of_the_caller_reach_the_command_and_those_of_the_lease_win() {
     let mut scene = Scene::with_config("gpus: [40]\n");
     scene.set("MODEL", "large v3");
     scene.set("CUDA_VISIBLE_DEVICES", "7");
-    let ended = scene.gpulock(&[
-        "run",
-        "--",
-        "sh",
-        "-c",
-        "echo $MODEL, $CUDA_VISIBLE_DEVICES",
-    ]);
+    let ended = scene.gpulock(&["run", "--", "sh", "-c", "echo $MODEL, $CUDA_VISIBLE_DEVICES"]);
     assert_eq!(ended.expect(0).stdout, "large v3, 40\n");
 }
 
@@ -212,17 +172,13 @@ fn several_gpus_are_lent_side_by_side() {
     let pair = scene.holder("pair", &["--gpus", "2"]);
     let single = scene.holder("single", &["--gpu", "2"]);
     let pool = scene.pool();
-    let held: Vec<_> = pool["leases"]
-        .as_array()
-        .unwrap()
-        .iter()
-        .map(|l| l["gpus"].clone())
-        .collect();
+    let held: Vec<_> =
+        pool["leases"].as_array().unwrap().iter().map(|l| l["gpus"].clone()).collect();
     assert_eq!(held, [serde_json::json!([0, 1]), serde_json::json!([2])]);
     insta::assert_snapshot!(scene.gpulock(&["run", "--no-wait", "--gpus", "2", "--", "true"]).told(), @"
     exit code 75
     --- stderr
-    error: any 2 GPUs is not free: held by pair (pid PID on HOST) for SPAN; by single (pid PID on HOST) for SPAN
+    error: any 2 GPUs are not free: held by pair (pid PID on HOST) for SPAN; by single (pid PID on HOST) for SPAN
 
     hint: `gpulock status` shows who holds and who waits; wait longer with --wait
     ");
@@ -252,12 +208,8 @@ fn a_run_inside_a_run_is_told_that_it_would_wait_for_itself() {
 #[test]
 fn the_work_is_called_after_its_command_unless_it_has_a_name() {
     let scene = Scene::new();
-    scene
-        .gpulock(&["run", "--", "/bin/sh", "-c", "true"])
-        .expect(0);
-    scene
-        .gpulock(&["run", "--task", "speech → text, part 2", "--", "true"])
-        .expect(0);
+    scene.gpulock(&["run", "--", "/bin/sh", "-c", "true"]).expect(0);
+    scene.gpulock(&["run", "--task", "speech → text, part 2", "--", "true"]).expect(0);
     let tasks: Vec<_> = scene
         .events()
         .iter()

@@ -15,6 +15,10 @@ use super::program::{Ended, Running, start, until};
 /// The program under test.
 pub(super) const GPULOCK: &str = env!("CARGO_BIN_EXE_gpulock");
 
+/// A command that forks nothing while it waits for a line in `gate`: a shell that is just
+/// starting a program when it is stopped is not seen as stopped.
+pub(super) const BLOCKED: &str = "mkfifo gate; echo $$ > worker.pid; read line < gate; echo done";
+
 /// A folder to work in, with a store of its own.
 pub(super) struct Scene {
     folder: TempDir,
@@ -26,19 +30,12 @@ pub(super) struct Scene {
 impl Scene {
     /// Nothing is there yet: no configuration, and a store that the first command makes.
     pub(super) fn new() -> Self {
-        let folder = tempfile::Builder::new()
-            .prefix("gpulock-cli-")
-            .tempdir()
-            .unwrap();
+        let folder = tempfile::Builder::new().prefix("gpulock-cli-").tempdir().unwrap();
         let filters = filters(folder.path()).bind_to_scope();
         fs::create_dir(folder.path().join("work")).unwrap();
         fs::create_dir(folder.path().join("store")).unwrap();
-        let mut scene = Self {
-            folder,
-            variables: Vec::new(),
-            started: AtomicU32::new(0),
-            _filters: filters,
-        };
+        let mut scene =
+            Self { folder, variables: Vec::new(), started: AtomicU32::new(0), _filters: filters };
         scene.set("GPULOCK_STORE", &scene.store_url());
         scene
     }
@@ -99,14 +96,8 @@ impl Scene {
 
     /// Waits for a file that a command writes, and returns its first line.
     pub(super) fn wait_for_line(&self, name: &str) -> String {
-        until(&format!("{name} has a line"), || {
-            self.read(name).contains('\n')
-        });
-        self.read(name)
-            .lines()
-            .next()
-            .unwrap_or_default()
-            .to_owned()
+        until(&format!("{name} has a line"), || self.read(name).contains('\n'));
+        self.read(name).lines().next().unwrap_or_default().to_owned()
     }
 
     /// The process id that a command wrote into this file.
@@ -123,14 +114,8 @@ impl Scene {
         let tools = std::env::var("PATH").unwrap_or_default();
         let own = Path::new(GPULOCK).parent().unwrap().display();
         command.env_clear().current_dir(self.path(""));
-        command
-            .env("PATH", format!("{own}:{tools}"))
-            .env("HOME", self.folder.path());
-        command
-            .env("USER", "tester")
-            .env("TZ", "UTC")
-            .env("TERM", "xterm")
-            .env("LANG", "C.UTF-8");
+        command.env("PATH", format!("{own}:{tools}")).env("HOME", self.folder.path());
+        command.env("USER", "tester").env("TZ", "UTC").env("TERM", "xterm").env("LANG", "C.UTF-8");
         command.envs(self.variables.iter().map(|(name, value)| (name, value)));
         command.stdin(Stdio::null());
         command
@@ -175,9 +160,7 @@ impl Scene {
         let number = self.started.fetch_add(1, Ordering::Relaxed);
         let output = |kind: &str| self.folder.path().join(format!("{number}.{kind}"));
         let (stdout, stderr) = (output("stdout"), output("stderr"));
-        command
-            .stdout(File::create(&stdout).unwrap())
-            .stderr(File::create(&stderr).unwrap());
+        command.stdout(File::create(&stdout).unwrap()).stderr(File::create(&stderr).unwrap());
         let child = start(&mut command);
         Running::new(child, stdout, stderr)
     }
@@ -227,11 +210,7 @@ impl Scene {
     pub(super) fn until_queued(&self, task: &str) {
         until(&format!("{task} waits"), || {
             let queue = self.pool()["queue"].clone();
-            queue
-                .as_array()
-                .unwrap()
-                .iter()
-                .any(|waiter| waiter["task"] == task)
+            queue.as_array().unwrap().iter().any(|waiter| waiter["task"] == task)
         });
     }
 
@@ -256,11 +235,7 @@ impl Scene {
     #[track_caller]
     pub(super) fn events(&self) -> Vec<Value> {
         let ended = self.gpulock(&["history", "--json", "--limit", "100000"]);
-        ended
-            .stdout
-            .lines()
-            .map(|line| serde_json::from_str(line).unwrap())
-            .collect()
+        ended.stdout.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
     }
 }
 
@@ -294,10 +269,7 @@ done
 
 /// Takes out of a conversation what is different each time.
 fn filters(folder: &Path) -> insta::Settings {
-    let host = rustix::system::uname()
-        .nodename()
-        .to_string_lossy()
-        .into_owned();
+    let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
     let mut settings = insta::Settings::clone_current();
     settings.add_filter(&folder.display().to_string(), "FOLDER");
     settings.add_filter("[0-9a-f]{32}", "LEASE");
@@ -311,6 +283,7 @@ fn filters(folder: &Path) -> insta::Settings {
     settings.add_filter(r"behind \([0-9, ]+\)", "behind (PIDS)");
     // The store is built beside its place.
     settings.add_filter(r"gpulock\.db\.[0-9a-f]{16}\.new", "gpulock.db");
+    settings.add_filter(r"\b[0-9]+ KiB", "SIZE");
     settings.add_filter(" {3,}", "  ");
     settings
 }

@@ -3,18 +3,15 @@
 use rustix::process::{Signal, kill_process};
 
 use super::program::{lives, until};
-use super::scene::Scene;
+use super::scene::{BLOCKED, Scene};
 
 #[test]
 fn a_waiter_that_is_told_to_end_leaves_the_queue() {
     let scene = Scene::new();
     let _holder = scene.holder("ocr", &[]);
-    for (signal, number) in [
-        (Signal::INT, 2),
-        (Signal::TERM, 15),
-        (Signal::HUP, 1),
-        (Signal::QUIT, 3),
-    ] {
+    for (signal, number) in
+        [(Signal::INT, 2), (Signal::TERM, 15), (Signal::HUP, 1), (Signal::QUIT, 3)]
+    {
         let waiter = scene.waiter("asr", &[]);
         waiter.signal(signal);
         let ended = waiter.ended();
@@ -23,11 +20,7 @@ fn a_waiter_that_is_told_to_end_leaves_the_queue() {
         assert_eq!(scene.pool()["queue"], serde_json::json!([]));
     }
     assert!(!scene.exists("order"));
-    let left = scene
-        .events()
-        .iter()
-        .filter(|event| event["event"] == "cancelled")
-        .count();
+    let left = scene.events().iter().filter(|event| event["event"] == "cancelled").count();
     assert_eq!(left, 4);
 }
 
@@ -49,12 +42,9 @@ fn a_waiter_says_why_it_ended() {
 #[test]
 fn signals_reach_the_command_and_its_exit_code_comes_back() {
     let scene = Scene::new();
-    for (signal, name) in [
-        (Signal::TERM, "TERM"),
-        (Signal::INT, "INT"),
-        (Signal::HUP, "HUP"),
-        (Signal::USR1, "USR1"),
-    ] {
+    for (signal, name) in
+        [(Signal::TERM, "TERM"), (Signal::INT, "INT"), (Signal::HUP, "HUP"), (Signal::USR1, "USR1")]
+    {
         let script = format!(
             "exec 2>/dev/null; trap 'echo {name} > heard; exit 7' {name}; echo $$ > {name}.pid; while :; do sleep 0.01; done"
         );
@@ -100,11 +90,7 @@ fn under_nohup_neither_gpulock_nor_the_command_hears_the_hang_up() {
     for pid in [holder.pid(), worker] {
         let status =
             std::fs::read_to_string(format!("/proc/{}/status", pid.as_raw_nonzero())).unwrap();
-        let ignored = status
-            .lines()
-            .find_map(|line| line.strip_prefix("SigIgn:"))
-            .unwrap()
-            .trim();
+        let ignored = status.lines().find_map(|line| line.strip_prefix("SigIgn:")).unwrap().trim();
         let mask = u64::from_str_radix(ignored, 16).unwrap();
         assert_eq!(mask & 1, 1, "SIGHUP is signal 1: {ignored}");
     }
@@ -131,19 +117,17 @@ fn a_waiter_under_nohup_keeps_its_place() {
 #[test]
 fn a_job_can_be_stopped_and_continued_by_signal() {
     let scene = Scene::new();
-    let holder = scene.holder("ocr", &[]);
-    let command = scene.wait_for_pid("ocr.pid");
+    let holder = scene.start_run("ocr", &[], BLOCKED);
+    let command = scene.wait_for_pid("worker.pid");
     let stopped = |pid: rustix::process::Pid| {
         let stat = std::fs::read_to_string(format!("/proc/{}/stat", pid.as_raw_nonzero())).unwrap();
         stat.rsplit(") ").next().unwrap().starts_with('T')
     };
     holder.signal(Signal::TSTP);
-    until("both are stopped", || {
-        stopped(holder.pid()) && stopped(command)
-    });
+    until("both are stopped", || stopped(holder.pid()) && stopped(command));
     holder.signal(Signal::CONT);
     until("both go on", || !stopped(holder.pid()) && !stopped(command));
     assert!(lives(command));
-    scene.let_go("ocr");
+    scene.write("gate", "\n");
     holder.ended().expect(0);
 }

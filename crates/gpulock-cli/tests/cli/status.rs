@@ -64,12 +64,8 @@ fn json_has_the_documented_fields_and_no_others() {
         (&lease["task"], &lease["priority"], &lease["heartbeats"]),
         (&"ocr".into(), &"low".into(), &true.into())
     );
-    let wants: Vec<_> = pool["queue"]
-        .as_array()
-        .unwrap()
-        .iter()
-        .map(|waiter| &waiter["wants"]["gpus"])
-        .collect();
+    let wants: Vec<_> =
+        pool["queue"].as_array().unwrap().iter().map(|waiter| &waiter["wants"]["gpus"]).collect();
     assert_eq!(wants, [&serde_json::json!([0]), &serde_json::json!(1)]);
     assert_eq!(
         (&pool["queue"][0]["position"], &pool["queue"][1]["position"]),
@@ -78,12 +74,7 @@ fn json_has_the_documented_fields_and_no_others() {
 }
 
 fn fields(object: &Value) -> String {
-    let names: BTreeSet<_> = object
-        .as_object()
-        .unwrap()
-        .keys()
-        .map(String::as_str)
-        .collect();
+    let names: BTreeSet<_> = object.as_object().unwrap().keys().map(String::as_str).collect();
     names.into_iter().collect::<Vec<_>>().join(" ")
 }
 
@@ -91,9 +82,7 @@ fn fields(object: &Value) -> String {
 fn every_pool_is_shown_unless_one_is_named() {
     let scene = Scene::with_config("gpus: [0]\n");
     scene.gpulock(&["run", "--", "true"]).expect(0);
-    scene
-        .gpulock(&["run", "--pool", "lab", "--", "true"])
-        .expect(0);
+    scene.gpulock(&["run", "--pool", "lab", "--", "true"]).expect(0);
     insta::assert_snapshot!(scene.gpulock(&["status"]).told(), @"
     exit code 0
     --- stdout

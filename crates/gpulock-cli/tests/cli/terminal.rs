@@ -4,7 +4,7 @@ use rustix::process::{Pid, Signal, kill_process};
 
 use super::program::{lives, until};
 use super::pseudo_terminal::Terminal;
-use super::scene::{GPULOCK, Scene};
+use super::scene::{BLOCKED, GPULOCK, Scene};
 
 const CTRL_C: &str = "\x03";
 const CTRL_Z: &str = "\x1a";
@@ -13,20 +13,15 @@ const CTRL_BACKSLASH: &str = "\x1c";
 fn state(pid: Pid) -> char {
     let stat =
         std::fs::read_to_string(format!("/proc/{}/stat", pid.as_raw_nonzero())).unwrap_or_default();
-    stat.rsplit(") ")
-        .next()
-        .and_then(|rest| rest.chars().next())
-        .unwrap_or('-')
+    stat.rsplit(") ").next().and_then(|rest| rest.chars().next()).unwrap_or('-')
 }
 
 #[test]
 fn ctrl_c_takes_a_waiter_out_of_the_queue() {
     let scene = Scene::new();
     let _holder = scene.holder("ocr", &[]);
-    let mut terminal = Terminal::open(
-        &scene,
-        &[GPULOCK, "run", "--task", "asr", "--", "touch", "ran"],
-    );
+    let mut terminal =
+        Terminal::open(&scene, &[GPULOCK, "run", "--task", "asr", "--", "touch", "ran"]);
     scene.until_queued("asr");
     terminal.until_it_shows("place 1 in the queue");
     terminal.types(CTRL_C);
@@ -69,22 +64,18 @@ fn ctrl_c_and_ctrl_backslash_end_a_command_that_does_not_catch_them() {
 fn ctrl_z_stops_the_job_and_fg_goes_on_with_it() {
     let scene = Scene::new();
     let shell = Terminal::shell(&scene);
-    shell.types("gpulock run --task ocr -- sh -c 'echo $$ > worker.pid; until [ -e finish ]; do sleep 0.01; done; echo do\"ne\"'; echo co\"de\" $?\n");
+    scene.write("work.sh", BLOCKED);
+    shell.types("gpulock run --task ocr sh work.sh; echo co\"de\" $?\n");
     let worker = scene.wait_for_pid("worker.pid");
     for _ in 0..3 {
         shell.types(CTRL_Z);
-        super::program::until_or(|| state(worker) == 'T', || {
-            let ps = std::process::Command::new("ps").args(["-eo", "pid,ppid,pgid,sid,tpgid,stat,wchan:20,cmd"]).output().unwrap();
-            format!("DEBUG {:?} {}", shell.text(), String::from_utf8_lossy(&ps.stdout).lines().filter(|l| l.contains("gpulock") || l.contains("bash") || l.contains("worker")).collect::<Vec<_>>().join("\n"))
-        });
-        until("the shell has its terminal back", || {
-            shell.text().matches("ready> ").count() > 1
-        });
+        until("the command is stopped", || state(worker) == 'T');
+        until("the shell has its terminal back", || shell.text().matches("ready> ").count() > 1);
         assert_eq!(scene.lease()["task"], "ocr");
         shell.types("fg\n");
         until("the command goes on", || state(worker) != 'T');
     }
-    scene.write("finish", "");
+    scene.write("gate", "\n");
     shell.until_it_shows("done");
 }
 
@@ -108,10 +99,8 @@ fn a_waiter_can_be_stopped_and_continued() {
 #[test]
 fn a_command_that_reads_from_the_terminal_gets_what_is_typed() {
     let scene = Scene::new();
-    let mut terminal = Terminal::open(
-        &scene,
-        &[GPULOCK, "run", "--", "sh", "-c", "head -1 > typed; exit 4"],
-    );
+    let mut terminal =
+        Terminal::open(&scene, &[GPULOCK, "run", "--", "sh", "-c", "head -1 > typed; exit 4"]);
     terminal.types("hello there\n");
     assert_eq!(scene.wait_for_line("typed"), "hello there");
     assert_eq!(terminal.ended().code(), Some(4));
@@ -123,9 +112,7 @@ fn after_a_command_that_read_from_the_terminal_the_shell_has_it_back() {
     let shell = Terminal::shell(&scene);
     shell.types("gpulock run -- head -1 | tr a-z A-Z\n");
     until("somebody reads", || {
-        scene.pool()["leases"]
-            .as_array()
-            .is_some_and(|leases| !leases.is_empty())
+        scene.pool()["leases"].as_array().is_some_and(|leases| !leases.is_empty())
     });
     shell.types("from a pipeline\n");
     shell.until_it_shows("FROM A PIPELINE");
@@ -153,9 +140,7 @@ fn a_reading_command_is_stopped_by_ctrl_z_and_reads_on_after_fg() {
     shell.types("fg\n");
     until("it goes on", || state(worker) != 'T');
     shell.types("second\n");
-    until("it has read on", || {
-        scene.read("got") == "got first\ngot second\n"
-    });
+    until("it has read on", || scene.read("got") == "got first\ngot second\n");
 }
 
 #[test]
@@ -163,14 +148,7 @@ fn ctrl_c_reaches_a_command_that_has_the_terminal() {
     let scene = Scene::new();
     let mut terminal = Terminal::open(
         &scene,
-        &[
-            GPULOCK,
-            "run",
-            "--",
-            "sh",
-            "-c",
-            "read a; echo got $a > got; exec cat",
-        ],
+        &[GPULOCK, "run", "--", "sh", "-c", "read a; echo got $a > got; exec cat"],
     );
     terminal.types("first\n");
     scene.wait_for_line("got");
@@ -199,10 +177,8 @@ fn a_command_in_the_background_does_not_take_the_terminal() {
 fn the_waiting_line_is_rewritten_in_place_and_leaves_no_trace() {
     let scene = Scene::new();
     let holder = scene.holder("ocr", &[]);
-    let mut terminal = Terminal::open(
-        &scene,
-        &[GPULOCK, "run", "--task", "asr", "--", "echo", "started"],
-    );
+    let mut terminal =
+        Terminal::open(&scene, &[GPULOCK, "run", "--task", "asr", "--", "echo", "started"]);
     // It is refreshed, so that its times run.
     until("the line is there several times", || {
         terminal.text().matches("place 1 in the queue").count() >= 3
@@ -233,12 +209,7 @@ fn errors_are_coloured_on_a_terminal_unless_no_color_is_set() {
     // Empty is as if it were not set, see <https://no-color.org>.
     scene.set("NO_COLOR", "");
     assert!(say(&scene).starts_with("\u{1b}[1;31m"));
-    assert!(
-        !scene
-            .gpulock(&["run", "--", "no-such-command"])
-            .stderr
-            .contains('\u{1b}')
-    );
+    assert!(!scene.gpulock(&["run", "--", "no-such-command"]).stderr.contains('\u{1b}'));
 }
 
 #[test]

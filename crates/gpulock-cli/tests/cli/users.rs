@@ -30,14 +30,7 @@ fn start_as(scene: &Scene, user: u32, arguments: &[&str]) -> Running {
     let mut setpriv = scene.program("setpriv");
     let user = user.to_string();
     setpriv
-        .args([
-            "--reuid",
-            &user,
-            "--regid",
-            &user,
-            "--clear-groups",
-            "./gpulock",
-        ])
+        .args(["--reuid", &user, "--regid", &user, "--clear-groups", "./gpulock"])
         .args(arguments);
     setpriv.env("USER", format!("user{user}"));
     scene.launch(setpriv)
@@ -55,11 +48,7 @@ fn shared() -> Scene {
 
 fn hold_as(scene: &Scene, user: u32) -> Running {
     let script = "echo $$ > held.pid; until [ -e held.go ]; do sleep 0.01; done";
-    let holder = start_as(
-        scene,
-        user,
-        &["run", "--task", "held", "--", "sh", "-c", script],
-    );
+    let holder = start_as(scene, user, &["run", "--task", "held", "--", "sh", "-c", script]);
     scene.wait_for_pid("held.pid");
     holder
 }
@@ -78,19 +67,8 @@ fn two_users_contend_for_one_gpu() {
     ");
     let status = start_as(&scene, OTHER, &["status"]).ended().expect(0);
     assert!(status.stdout.contains("user65534"), "{status:?}");
-    let waiter = start_as(
-        &scene,
-        OTHER,
-        &[
-            "run",
-            "--task",
-            "asr",
-            "--",
-            "sh",
-            "-c",
-            "echo asr >> order",
-        ],
-    );
+    let waiter =
+        start_as(&scene, OTHER, &["run", "--task", "asr", "--", "sh", "-c", "echo asr >> order"]);
     scene.until_queued("asr");
     scene.let_go("held");
     holder.ended().expect(0);
@@ -102,19 +80,8 @@ fn two_users_contend_for_one_gpu() {
 fn the_death_of_another_users_run_is_seen() {
     let scene = shared();
     let holder = hold_as(&scene, ONE);
-    let waiter = start_as(
-        &scene,
-        OTHER,
-        &[
-            "run",
-            "--task",
-            "asr",
-            "--",
-            "sh",
-            "-c",
-            "echo asr >> order",
-        ],
-    );
+    let waiter =
+        start_as(&scene, OTHER, &["run", "--task", "asr", "--", "sh", "-c", "echo asr >> order"]);
     scene.until_queued("asr");
     holder.signal(Signal::KILL);
     waiter.ended().expect(0);
@@ -125,31 +92,13 @@ fn the_death_of_another_users_run_is_seen() {
 fn what_another_user_left_running_is_waited_for_and_not_overrun() {
     let scene = shared();
     let script = "sh -c 'trap \"\" TERM; echo $$ > worker.pid; until [ -e finish ]; do sleep 0.02; done' & wait";
-    let holder = start_as(
-        &scene,
-        ONE,
-        &["run", "--task", "held", "--", "sh", "-c", script],
-    );
+    let holder = start_as(&scene, ONE, &["run", "--task", "held", "--", "sh", "-c", script]);
     scene.wait_for_pid("worker.pid");
     holder.signal(Signal::KILL);
     holder.ended();
-    scene.write(
-        "check.sh",
-        "kill -0 $(cat worker.pid) 2>/dev/null; echo $? > worker-gone",
-    );
-    let waiter = start_as(
-        &scene,
-        OTHER,
-        &[
-            "run",
-            "--task",
-            "asr",
-            "--",
-            "sh",
-            "-c",
-            "echo asr >> order",
-        ],
-    );
+    scene.write("check.sh", "kill -0 $(cat worker.pid) 2>/dev/null; echo $? > worker-gone");
+    let waiter =
+        start_as(&scene, OTHER, &["run", "--task", "asr", "--", "sh", "-c", "echo asr >> order"]);
     scene.until_queued("asr");
     until("the wait is seen to be for its processes", || {
         scene.pool()["gpus"][0]["state"] == "draining"
@@ -164,9 +113,7 @@ fn a_folder_that_the_user_may_not_write() {
     let scene = Scene::with_config("gpus: [0]\n");
     open_to_all(&scene);
     allow(&scene.folder().join("store"), 0o555);
-    let told = start_as(&scene, ONE, &["run", "--", "touch", "ran"])
-        .ended()
-        .told();
+    let told = start_as(&scene, ONE, &["run", "--", "touch", "ran"]).ended().told();
     insta::assert_snapshot!(told, @"
     exit code 69
     --- stderr
@@ -211,8 +158,5 @@ fn need_root() {
         "this test takes on other users, so it must be run as root"
     );
     let found = Command::new("setpriv").arg("--version").output();
-    assert!(
-        found.is_ok(),
-        "this test needs setpriv (Debian package util-linux)"
-    );
+    assert!(found.is_ok(), "this test needs setpriv (Debian package util-linux)");
 }

@@ -16,9 +16,7 @@ fn options_of_the_run_reach_the_commands_inside() {
     scene.unset("GPULOCK_STORE");
     let inside =
         "gpulock verify && cd / && gpulock verify && gpulock status --json | grep -c lease_id";
-    let options = [
-        "--store", &url, "--pool", "lab", "run", "--", "sh", "-c", inside,
-    ];
+    let options = ["--store", &url, "--pool", "lab", "run", "--", "sh", "-c", inside];
     let ended = scene.gpulock(&options).expect(0);
     assert_eq!((ended.stdout.as_str(), ended.stderr.as_str()), ("2\n", ""));
 }
@@ -27,32 +25,15 @@ fn options_of_the_run_reach_the_commands_inside() {
 fn a_configuration_named_to_the_run_counts_inside_it_too() {
     let mut scene = Scene::new();
     scene.unset("GPULOCK_STORE");
-    scene.write(
-        "lab.yml",
-        format!("store: {}\npool: lab\n", scene.store_url()),
-    );
-    let options = [
-        "--config",
-        "lab.yml",
-        "run",
-        "--",
-        "sh",
-        "-c",
-        "cd / && gpulock verify",
-    ];
+    scene.write("lab.yml", format!("store: {}\npool: lab\n", scene.store_url()));
+    let options = ["--config", "lab.yml", "run", "--", "sh", "-c", "cd / && gpulock verify"];
     scene.gpulock(&options).expect(0);
 }
 
 #[test]
 fn after_the_run_it_is_not() {
     let scene = Scene::new();
-    let named = scene.gpulock(&[
-        "run",
-        "--",
-        "sh",
-        "-c",
-        "echo $GPULOCK_LEASE_ID $GPULOCK_TOKEN",
-    ]);
+    let named = scene.gpulock(&["run", "--", "sh", "-c", "echo $GPULOCK_LEASE_ID $GPULOCK_TOKEN"]);
     let (lease, token) = named.stdout.trim().split_once(' ').unwrap();
     insta::assert_snapshot!(scene.gpulock(&["verify", lease, token]).told(), @"
     exit code 76
@@ -66,23 +47,12 @@ fn the_token_counts_too() {
     let scene = Scene::new();
     let _holder = scene.holder("ocr", &[]);
     let held = scene.lease();
-    let (lease, token) = (
-        held["lease_id"].as_str().unwrap(),
-        held["token"].as_u64().unwrap(),
-    );
-    scene
-        .gpulock(&["verify", lease, &token.to_string()])
-        .expect(0);
-    scene
-        .gpulock(&["verify", lease, &(token - 1).to_string()])
-        .expect(76);
-    scene
-        .gpulock(&["verify", lease, &(token + 1).to_string()])
-        .expect(76);
+    let (lease, token) = (held["lease_id"].as_str().unwrap(), held["token"].as_u64().unwrap());
+    scene.gpulock(&["verify", lease, &token.to_string()]).expect(0);
+    scene.gpulock(&["verify", lease, &(token - 1).to_string()]).expect(76);
+    scene.gpulock(&["verify", lease, &(token + 1).to_string()]).expect(76);
     let mut stranger = scene.command(&["verify"]);
-    stranger
-        .env("GPULOCK_LEASE_ID", lease)
-        .env("GPULOCK_TOKEN", token.to_string());
+    stranger.env("GPULOCK_LEASE_ID", lease).env("GPULOCK_TOKEN", token.to_string());
     scene.launch(stranger).ended().expect(0);
 }
 

@@ -50,10 +50,7 @@ sys.exit(5)
 "#;
 
 fn transcode(file: &str) -> Vec<&str> {
-    TRANSCODE
-        .iter()
-        .map(|part| if *part == "FILE" { file } else { part })
-        .collect()
+    TRANSCODE.iter().map(|part| if *part == "FILE" { file } else { part }).collect()
 }
 
 #[test]
@@ -62,20 +59,11 @@ fn a_transcode_gives_the_same_file_as_without_gpulock() {
     let mut bare = scene.program("ffmpeg");
     bare.args(&transcode("bare.avi")[1..]);
     scene.launch(bare).ended().expect(0);
-    let ended = scene
-        .gpulock(&[vec!["run", "--"], transcode("lent.avi")].concat())
-        .expect(0);
+    let ended = scene.gpulock(&[vec!["run", "--"], transcode("lent.avi")].concat()).expect(0);
     assert_eq!((ended.stdout.as_str(), ended.stderr.as_str()), ("", ""));
-    let (bare, lent) = (
-        fs::read(scene.path("bare.avi")).unwrap(),
-        fs::read(scene.path("lent.avi")).unwrap(),
-    );
-    assert!(
-        bare.len() > 10_000 && bare == lent,
-        "{} and {} bytes",
-        bare.len(),
-        lent.len()
-    );
+    let (bare, lent) =
+        (fs::read(scene.path("bare.avi")).unwrap(), fs::read(scene.path("lent.avi")).unwrap());
+    assert!(bare.len() > 10_000 && bare == lent, "{} and {} bytes", bare.len(), lent.len());
 }
 
 #[test]
@@ -84,9 +72,7 @@ fn a_transcode_and_a_script_take_turns() {
     scene.write("work.py", SCRIPT);
     scene.write("input", "x".repeat(100_000));
     let film = |number: u32| {
-        let command = transcode("FILE")
-            .join(" ")
-            .replace("FILE", &format!("film{number}.avi"));
+        let command = transcode("FILE").join(" ").replace("FILE", &format!("film{number}.avi"));
         let script = format!(
             "echo ffmpeg begins >> log; {command}; code=$?; echo ffmpeg ends >> log; exit $code"
         );
@@ -103,32 +89,19 @@ fn a_transcode_and_a_script_take_turns() {
     }
     for python in [started.1, started.3, started.5] {
         let ended = python.ended().expect(5);
-        assert!(
-            ended.stdout.starts_with("100000 ") && ended.stdout.ends_with(" 0\n"),
-            "{ended:?}"
-        );
-        let own: Vec<_> = ended
-            .stderr
-            .lines()
-            .filter(|line| !line.starts_with("gpulock: waiting"))
-            .collect();
+        assert!(ended.stdout.starts_with("100000 ") && ended.stdout.ends_with(" 0\n"), "{ended:?}");
+        let own: Vec<_> =
+            ended.stderr.lines().filter(|line| !line.starts_with("gpulock: waiting")).collect();
         assert_eq!(own, ["careful"], "{ended:?}");
     }
     let log = scene.read("log");
     let lines: Vec<_> = log.lines().collect();
     assert_eq!(lines.len(), 12);
     for turn in lines.chunks(2) {
-        let name = turn[0]
-            .strip_suffix(" begins")
-            .unwrap_or_else(|| panic!("{log}"));
+        let name = turn[0].strip_suffix(" begins").unwrap_or_else(|| panic!("{log}"));
         assert_eq!(turn[1], format!("{name} ends"), "{log}");
     }
-    let films: Vec<_> = (1..=3)
-        .map(|n| fs::read(scene.path(&format!("film{n}.avi"))).unwrap())
-        .collect();
-    assert!(
-        films
-            .iter()
-            .all(|film| film.len() > 10_000 && *film == films[0])
-    );
+    let films: Vec<_> =
+        (1..=3).map(|n| fs::read(scene.path(&format!("film{n}.avi"))).unwrap()).collect();
+    assert!(films.iter().all(|film| film.len() > 10_000 && *film == films[0]));
 }

@@ -56,9 +56,7 @@ impl Model for Setting {
         let mut properties = sights();
         properties.extend([
             Property::always(INVARIANTS, |_, world: &World| world.broken.is_none()),
-            Property::always(ONE_USER, |setting: &Self, world: &World| {
-                world.is_sane(setting)
-            }),
+            Property::always(ONE_USER, |setting: &Self, world: &World| world.is_sane(setting)),
         ]);
         properties
     }
@@ -85,10 +83,7 @@ fn sights() -> Vec<Property<Setting>> {
             },
         ),
         Property::sometimes("a group outlives its supervisor", |_, world: &World| {
-            world
-                .actors
-                .iter()
-                .any(|actor| !actor.alive && actor.group_alive)
+            world.actors.iter().any(|actor| !actor.alive && actor.group_alive)
         }),
         Property::sometimes(
             "a frozen holder that knows nothing of it is succeeded",
@@ -105,25 +100,13 @@ fn sights() -> Vec<Property<Setting>> {
                 world.actors.iter().any(overtaken)
             },
         ),
-        Property::sometimes(
-            "a holder is told that its lease is lost",
-            |_, world: &World| {
-                world
-                    .actors
-                    .iter()
-                    .any(|actor| actor.stage == Stage::Robbed)
-            },
-        ),
-        Property::sometimes(
-            "everybody is done and every GPU is free",
-            |_, world: &World| {
-                world
-                    .actors
-                    .iter()
-                    .all(|actor| actor.stage == Stage::Done && actor.alive)
-                    && world.leases().is_empty()
-            },
-        ),
+        Property::sometimes("a holder is told that its lease is lost", |_, world: &World| {
+            world.actors.iter().any(|actor| actor.stage == Stage::Robbed)
+        }),
+        Property::sometimes("everybody is done and every GPU is free", |_, world: &World| {
+            world.actors.iter().all(|actor| actor.stage == Stage::Done && actor.alive)
+                && world.leases().is_empty()
+        }),
     ]
 }
 
@@ -131,11 +114,7 @@ fn sights() -> Vec<Property<Setting>> {
 fn one_gpu() -> Setting {
     Setting {
         gpus: 1,
-        plans: vec![
-            Plan::normal(),
-            Plan::normal().supervised(),
-            Plan::normal().urgent(),
-        ],
+        plans: vec![Plan::normal(), Plan::normal().supervised(), Plan::normal().urgent()],
         ticks: 2,
         mishaps: 1,
         crashes: 1,
@@ -148,40 +127,20 @@ fn one_gpu() -> Setting {
 /// The first owner comes back a second time under the same id, as a task that is delivered
 /// again does.
 fn one_gpu_asked_for_twice() -> Setting {
-    let plans = vec![
-        Plan::normal().twice(),
-        Plan::normal().supervised(),
-        Plan::normal().urgent(),
-    ];
-    Setting {
-        plans,
-        crashes: 0,
-        freezes: 0,
-        ..one_gpu()
-    }
+    let plans = vec![Plan::normal().twice(), Plan::normal().supervised(), Plan::normal().urgent()];
+    Setting { plans, crashes: 0, freezes: 0, ..one_gpu() }
 }
 
 /// Two cards; one owner wants both, one names a card, one is more urgent.
 fn two_gpus() -> Setting {
-    let plans = vec![
-        Plan::normal().any(2),
-        Plan::normal().named(0).supervised(),
-        Plan::normal().urgent(),
-    ];
-    Setting {
-        gpus: 2,
-        plans,
-        ..one_gpu()
-    }
+    let plans =
+        vec![Plan::normal().any(2), Plan::normal().named(0).supervised(), Plan::normal().urgent()];
+    Setting { gpus: 2, plans, ..one_gpu() }
 }
 
 /// With a reliable network there is time for one more tick.
 fn longer(setting: Setting) -> Setting {
-    Setting {
-        ticks: 3,
-        mishaps: 0,
-        ..setting
-    }
+    Setting { ticks: 3, mishaps: 0, ..setting }
 }
 
 /// Every promise holds in every state, and everything that shall happen sometimes happens in
@@ -192,10 +151,7 @@ fn holds_everywhere(name: &str, settings: Vec<Setting>) -> String {
     for setting in settings {
         let checker = setting.checker().threads(2).spawn_bfs().join();
         let mut unseen = BTreeSet::new();
-        for Property {
-            expectation, name, ..
-        } in checker.model().properties()
-        {
+        for Property { expectation, name, .. } in checker.model().properties() {
             match expectation {
                 Expectation::Always => checker.assert_no_discovery(name),
                 _ if checker.discovery(name).is_none() => _ = unseen.insert(name),
@@ -212,46 +168,23 @@ fn holds_everywhere(name: &str, settings: Vec<Setting>) -> String {
 
 #[test]
 fn with_one_gpu_every_promise_holds_in_every_order_of_events() {
-    let seized = Setting {
-        crashes: 0,
-        seizures: 1,
-        ..longer(one_gpu())
-    };
-    let settings = vec![
-        one_gpu(),
-        one_gpu_asked_for_twice(),
-        longer(one_gpu()),
-        seized,
-    ];
+    let seized = Setting { crashes: 0, seizures: 1, ..longer(one_gpu()) };
+    let settings = vec![one_gpu(), one_gpu_asked_for_twice(), longer(one_gpu()), seized];
     println!("{}", holds_everywhere("one GPU", settings));
 }
 
 #[test]
 fn with_two_gpus_every_promise_holds_in_every_order_of_events() {
-    let unfrozen = Setting {
-        freezes: 0,
-        ..two_gpus()
-    };
-    println!(
-        "{}",
-        holds_everywhere("two GPUs", vec![unfrozen, longer(two_gpus())])
-    );
+    let unfrozen = Setting { freezes: 0, ..two_gpus() };
+    println!("{}", holds_everywhere("two GPUs", vec![unfrozen, longer(two_gpus())]));
 }
 
 /// The search is worth nothing if it overlooks what it is there to find.
 fn finds(fault: Fault, setting: Setting) {
     let setting = Setting { fault, ..setting };
     let found = HasDiscoveries::AnyFailures;
-    let checker = setting
-        .checker()
-        .threads(2)
-        .finish_when(found)
-        .spawn_bfs()
-        .join();
-    assert!(
-        checker.discovery(ONE_USER).is_some(),
-        "overlooked: {fault:?}"
-    );
+    let checker = setting.checker().threads(2).finish_when(found).spawn_bfs().join();
+    assert!(checker.discovery(ONE_USER).is_some(), "overlooked: {fault:?}");
 }
 
 #[test]

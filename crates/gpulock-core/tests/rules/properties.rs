@@ -101,15 +101,9 @@ proptest! {
 
 /// What somebody who waits does in the end: ask again, and leave if that makes no sense.
 fn ask_or_leave(script: &mut Script, lease_id: gpulock_core::LeaseId) {
-    let request = Request {
-        inside: Vec::new(),
-        ..script.asked(lease_id)
-    };
+    let request = Request { inside: Vec::new(), ..script.asked(lease_id) };
     match script.desk.run(Command::Acquire(request.clone())) {
-        Ok(step) => assert!(matches!(
-            step.reply,
-            Reply::Granted(_) | Reply::Waiting | Reply::Busy
-        )),
+        Ok(step) => assert!(matches!(step.reply, Reply::Granted(_) | Reply::Waiting | Reply::Busy)),
         Err(_) => {
             script.desk.cancel(&request);
         }
@@ -143,17 +137,14 @@ fn the_random_commands_reach_every_corner() {
 
     let reached = RefCell::new(BTreeSet::new());
     let mut runner = proptest::test_runner::TestRunner::deterministic();
-    let played = runner.run(
-        &(1u32..=4, orders()),
-        |(gpus, orders): (u32, Vec<Order>)| {
-            let mut script = Script::new(gpus);
-            for order in &orders {
-                script.play(order);
-            }
-            reached.borrow_mut().extend(script.reached);
-            Ok(())
-        },
-    );
+    let played = runner.run(&(1u32..=4, orders()), |(gpus, orders): (u32, Vec<Order>)| {
+        let mut script = Script::new(gpus);
+        for order in &orders {
+            script.play(order);
+        }
+        reached.borrow_mut().extend(script.reached);
+        Ok(())
+    });
     played.expect("scripts that play");
     let expected = [
         "asked to stop",
@@ -177,9 +168,7 @@ fn the_random_commands_reach_every_corner() {
         "seized",
         "waited for bound",
     ];
-    let missing: Vec<_> = expected
-        .iter()
-        .filter(|name| !reached.borrow().contains(*name))
-        .collect();
+    let missing: Vec<_> =
+        expected.iter().filter(|name| !reached.borrow().contains(*name)).collect();
     assert!(missing.is_empty(), "never reached: {missing:?}");
 }

@@ -24,10 +24,7 @@ pub(super) struct Desk {
 impl Desk {
     /// A pool with the cards `0..gpus` and the default spans.
     pub(super) fn with_gpus(gpus: u32) -> Self {
-        let mut desk = Self {
-            record: Record::default(),
-            now: START,
-        };
+        let mut desk = Self { record: Record::default(), now: START };
         desk.configure(gpus);
         desk
     }
@@ -74,18 +71,9 @@ impl Desk {
         let written = self.record.view(None, self.now);
         let mut leases = stepped.leases.clone();
         leases.sort_by_key(|lease| lease.lease_id);
-        assert_eq!(
-            written.leases, leases,
-            "the leases that were written, by {told}"
-        );
-        assert_eq!(
-            written.ledger, stepped.ledger,
-            "the ledger that was written, by {told}"
-        );
-        assert_eq!(
-            written.queue_len, stepped.queue_len,
-            "the queue that was written, by {told}"
-        );
+        assert_eq!(written.leases, leases, "the leases that were written, by {told}");
+        assert_eq!(written.ledger, stepped.ledger, "the ledger that was written, by {told}");
+        assert_eq!(written.queue_len, stepped.queue_len, "the queue that was written, by {told}");
     }
 
     /// Hands in a command that makes sense.
@@ -112,17 +100,12 @@ impl Desk {
 
     /// Asks for what cannot be.
     pub(super) fn refused(&mut self, request: &Request) -> Refusal {
-        self.run(Command::Acquire(request.clone()))
-            .expect_err("a request that makes no sense")
+        self.run(Command::Acquire(request.clone())).expect_err("a request that makes no sense")
     }
 
     pub(super) fn claim(&mut self, lease: &Lease) -> Reply {
         let group = group_of(lease.lease_id);
-        self.step(Command::Claim {
-            lease: lease.reference(),
-            group,
-        })
-        .reply
+        self.step(Command::Claim { lease: lease.reference(), group }).reply
     }
 
     pub(super) fn release(&mut self, lease: &Lease) -> Step {
@@ -130,10 +113,7 @@ impl Desk {
     }
 
     pub(super) fn renew(&mut self, lease: &Lease) -> Renewed {
-        let renewal = Renewal {
-            lease: lease.reference(),
-            progress: None,
-        };
+        let renewal = Renewal { lease: lease.reference(), progress: None };
         match self.step(Command::Renew(vec![renewal])).reply {
             Reply::Renewed(mut answers) if answers.len() == 1 => answers.remove(0),
             reply => panic!("one heartbeat, and this answer: {reply:?}"),
@@ -142,28 +122,17 @@ impl Desk {
 
     pub(super) fn cancel(&mut self, request: &Request) -> Step {
         let reason = CancelReason::GaveUp;
-        self.step(Command::Cancel {
-            lease_id: request.lease_id,
-            reason,
-        })
+        self.step(Command::Cancel { lease_id: request.lease_id, reason })
     }
 
     pub(super) fn ask_to_stop(&mut self, lease: &Lease) -> Step {
         let reason = "soft timeout".to_owned();
-        self.step(Command::AskToStop {
-            lease: lease.reference(),
-            reason,
-        })
+        self.step(Command::AskToStop { lease: lease.reference(), reason })
     }
 
     pub(super) fn seize(&mut self, lease: &Lease, mode: SeizeMode) -> Step {
         let (by, reason) = ("operator".to_owned(), "hard timeout".to_owned());
-        self.step(Command::Seize {
-            lease: lease.reference(),
-            by,
-            reason,
-            mode,
-        })
+        self.step(Command::Seize { lease: lease.reference(), by, reason, mode })
     }
 
     /// Tells what the kernel says about the processes of a lease.
@@ -175,16 +144,8 @@ impl Desk {
             Seen::Nothing => (false, false),
         };
         let subject = Subject::Lease(lease.reference());
-        let group = self
-            .view()
-            .lease(lease.lease_id)
-            .and_then(|lease| lease.group);
-        self.step(Command::Observe(Evidence {
-            subject,
-            holder_alive,
-            group,
-            group_alive,
-        }))
+        let group = self.view().lease(lease.lease_id).and_then(|lease| lease.group);
+        self.step(Command::Observe(Evidence { subject, holder_alive, group, group_alive }))
     }
 
     /// Somebody on `alpha` comes by.
@@ -200,10 +161,7 @@ impl Desk {
     /// The pool now has the cards `0..gpus`.
     pub(super) fn configure(&mut self, gpus: u32) -> Step {
         let (inventory, settings) = (cards(gpus), Settings::default());
-        self.step(Command::Configure {
-            inventory,
-            settings,
-        })
+        self.step(Command::Configure { inventory, settings })
     }
 
     /// Everything that the rules look at, when nobody asks.
@@ -224,11 +182,7 @@ impl Desk {
     /// The GPUs lent under this request, drained ones included.
     pub(super) fn gpus(&self, request: &Request) -> Vec<u32> {
         let lease = self.lease(request);
-        lease
-            .into_iter()
-            .flat_map(|lease| lease.gpus)
-            .map(|gpu| gpu.0)
-            .collect()
+        lease.into_iter().flat_map(|lease| lease.gpus).map(|gpu| gpu.0).collect()
     }
 
     pub(super) fn holds(&self, request: &Request) -> bool {
@@ -236,16 +190,11 @@ impl Desk {
     }
 
     pub(super) fn drains(&self, request: &Request) -> bool {
-        self.lease(request)
-            .is_some_and(|lease| matches!(lease.phase, Phase::Draining { .. }))
+        self.lease(request).is_some_and(|lease| matches!(lease.phase, Phase::Draining { .. }))
     }
 
     pub(super) fn free(&self) -> Vec<u32> {
-        self.view()
-            .free_gpus()
-            .into_iter()
-            .map(|gpu| gpu.0)
-            .collect()
+        self.view().free_gpus().into_iter().map(|gpu| gpu.0).collect()
     }
 
     pub(super) fn violations(&self) -> u64 {
@@ -269,10 +218,7 @@ pub(super) fn asking(command: &Command) -> Option<LeaseId> {
     match command {
         Command::Acquire(request) => Some(request.lease_id),
         Command::Cancel { lease_id, .. } => Some(*lease_id),
-        Command::Observe(Evidence {
-            subject: Subject::Waiter(lease_id),
-            ..
-        }) => Some(*lease_id),
+        Command::Observe(Evidence { subject: Subject::Waiter(lease_id), .. }) => Some(*lease_id),
         _ => None,
     }
 }
@@ -292,18 +238,12 @@ pub(super) fn beta() -> Option<Sight> {
 }
 
 fn sight(host: &str) -> Sight {
-    Sight {
-        boot_id: format!("boot-of-{host}"),
-        pid_namespace: 4_026_531_836,
-    }
+    Sight { boot_id: format!("boot-of-{host}"), pid_namespace: 4_026_531_836 }
 }
 
 /// A process with this number on `alpha` or `beta`, or a caller that nobody can look at.
 pub(super) fn owner(pid: u32, sight: Option<Sight>) -> Owner {
-    let process = Process {
-        pid,
-        start_time: 7_000 + u64::from(pid),
-    };
+    let process = Process { pid, start_time: 7_000 + u64::from(pid) };
     Owner {
         host: "gpu1".to_owned(),
         client: "test 1".to_owned(),
@@ -315,13 +255,7 @@ pub(super) fn owner(pid: u32, sight: Option<Sight>) -> Owner {
 /// The process group that does the work of this lease, if it is supervised.
 pub(super) fn group_of(lease_id: LeaseId) -> ProcessGroup {
     let pid = lease_id.to_string().chars().filter(|c| *c != '0').count() as u32 + 40_000;
-    ProcessGroup {
-        leader: Process {
-            pid,
-            start_time: 9_000,
-        },
-        session: 300,
-    }
+    ProcessGroup { leader: Process { pid, start_time: 9_000 }, session: 300 }
 }
 
 /// The cards `0..count`; card 1 also has a UUID.
@@ -331,10 +265,7 @@ pub(super) fn cards(count: u32) -> Inventory {
         uuid: (index == 1).then(|| "GPU-1111".to_owned()),
         model: None,
     };
-    Inventory {
-        source: InventorySource::Driver,
-        gpus: (0..count).map(card).collect(),
-    }
+    Inventory { source: InventorySource::Driver, gpus: (0..count).map(card).collect() }
 }
 
 /// Work number `id` asks: any one GPU, for 30 s after each heartbeat, from a process of its
@@ -369,21 +300,12 @@ pub(super) trait Asks: Sized {
 
 impl Asks for Request {
     fn any(self, count: u32) -> Self {
-        Self {
-            wish: Wish::Any(count),
-            ..self
-        }
+        Self { wish: Wish::Any(count), ..self }
     }
 
     fn on(self, gpus: &[u32]) -> Self {
-        let named = gpus
-            .iter()
-            .map(|gpu| GpuRef::Index(GpuIndex(*gpu)))
-            .collect();
-        Self {
-            wish: Wish::Named(named),
-            ..self
-        }
+        let named = gpus.iter().map(|gpu| GpuRef::Index(GpuIndex(*gpu))).collect();
+        Self { wish: Wish::Named(named), ..self }
     }
 
     fn urgency(self, priority: Priority) -> Self {
@@ -391,64 +313,39 @@ impl Asks for Request {
     }
 
     fn supervised(self) -> Self {
-        Self {
-            supervised: true,
-            ..self
-        }
+        Self { supervised: true, ..self }
     }
 
     fn fixed(self, seconds: u64) -> Self {
-        Self {
-            term: Term::Fixed(secs(seconds)),
-            ..self
-        }
+        Self { term: Term::Fixed(secs(seconds)), ..self }
     }
 
     fn patient(self, seconds: u64) -> Self {
-        Self {
-            patience: Some(secs(seconds)),
-            ..self
-        }
+        Self { patience: Some(secs(seconds)), ..self }
     }
 
     fn without_waiting(self) -> Self {
-        Self {
-            patience: None,
-            ..self
-        }
+        Self { patience: None, ..self }
     }
 
     fn seen_from(self, sight: Option<Sight>) -> Self {
         let pid = self.owner.process.as_ref().map_or(1, |own| own.process.pid);
-        Self {
-            owner: owner(pid, sight),
-            ..self
-        }
+        Self { owner: owner(pid, sight), ..self }
     }
 
     fn inside(self, leases: &[&Request]) -> Self {
-        Self {
-            inside: leases.iter().map(|request| request.lease_id).collect(),
-            ..self
-        }
+        Self { inside: leases.iter().map(|request| request.lease_id).collect(), ..self }
     }
 }
 
 /// The lease that `lease` names, with the token of an earlier grant.
 pub(super) fn stale(lease: LeaseRef) -> LeaseRef {
-    LeaseRef {
-        token: Token::from_value(lease.token.value() - 1),
-        ..lease
-    }
+    LeaseRef { token: Token::from_value(lease.token.value() - 1), ..lease }
 }
 
 /// Which requests a step woke, and why.
 pub(super) fn woken(step: &Step, why: Why) -> Vec<LeaseId> {
-    step.wake
-        .iter()
-        .filter(|wake| wake.why == why)
-        .map(|wake| wake.lease_id)
-        .collect()
+    step.wake.iter().filter(|wake| wake.why == why).map(|wake| wake.lease_id).collect()
 }
 
 /// A step that did nothing, for asking the invariants about a state instead of a step.

@@ -25,35 +25,22 @@ const LEASES: [&str; 5] = [
     include_str!("records-v1/lease-draining.json"),
     include_str!("records-v1/lease-fixed.json"),
 ];
-const WAITERS: [&str; 2] = [
-    include_str!("records-v1/waiter-named.json"),
-    include_str!("records-v1/waiter-any.json"),
-];
+const WAITERS: [&str; 2] =
+    [include_str!("records-v1/waiter-named.json"), include_str!("records-v1/waiter-any.json")];
 const LEDGER: &str = include_str!("records-v1/ledger.json");
 const EVENTS: &str = include_str!("records-v1/events.json");
 
 /// Words that stand alone in an object and say which kind of thing it holds. Next to them
 /// there is no place for a field.
-const KINDS: [&str; 8] = [
-    "granted",
-    "held",
-    "stopping",
-    "draining",
-    "heartbeats",
-    "fixed",
-    "seized",
-    "expired",
-];
+const KINDS: [&str; 8] =
+    ["granted", "held", "stopping", "draining", "heartbeats", "fixed", "seized", "expired"];
 
 fn read<T: DeserializeOwned>(text: &str) -> T {
     serde_json::from_str(text).unwrap_or_else(|error| panic!("{error} in {text}"))
 }
 
 fn events() -> Vec<String> {
-    read::<Vec<Value>>(EVENTS)
-        .iter()
-        .map(Value::to_string)
-        .collect()
+    read::<Vec<Value>>(EVENTS).iter().map(Value::to_string).collect()
 }
 
 /// Reads a record, writes it again, and finds every field of it as it was.
@@ -65,9 +52,7 @@ fn survives<T: DeserializeOwned + Serialize>(text: &str) {
 fn assert_keeps(old: &Value, new: &Value, text: &str) {
     match (old, new) {
         (Value::Object(old), Value::Object(new)) => old.iter().for_each(|(name, value)| {
-            let kept = new
-                .get(name)
-                .unwrap_or_else(|| panic!("lost {name} of {text}"));
+            let kept = new.get(name).unwrap_or_else(|| panic!("lost {name} of {text}"));
             assert_keeps(value, kept, text);
         }),
         _ => assert_eq!(old, new, "in {text}"),
@@ -145,13 +130,7 @@ fn what_an_earlier_ledger_did_not_have_takes_its_default() {
         r#"{"last_token": 7, "settings": {"claim_time": {"secs": 3, "nanos": 0}},
             "counters": {"granted": 5}}"#,
     );
-    assert_eq!(
-        ledger.settings,
-        Settings {
-            claim_time: secs(3),
-            ..Settings::default()
-        }
-    );
+    assert_eq!(ledger.settings, Settings { claim_time: secs(3), ..Settings::default() });
     assert_eq!((ledger.counters.granted, ledger.counters.seized), (5, 0));
 }
 
@@ -169,21 +148,12 @@ fn every_phase_keeps_its_meaning() {
 /// A pool as an earlier version left it.
 fn taken_over(leases: &[&str], now: Time) -> Desk {
     let leases: Vec<Lease> = leases.iter().map(|text| read(text)).collect();
-    let waiters = WAITERS.map(|text| Waiter {
-        seen_at: now,
-        ..read(text)
-    });
+    let waiters = WAITERS.map(|text| Waiter { seen_at: now, ..read(text) });
     let mut record = Record::default();
     record.apply(&Changes {
         ledger: Some(read(LEDGER)),
-        leases: leases
-            .into_iter()
-            .map(|lease| (lease.lease_id, Some(lease)))
-            .collect(),
-        waiters: waiters
-            .into_iter()
-            .map(|w| (w.lease_id, Some(w)))
-            .collect::<BTreeMap<_, _>>(),
+        leases: leases.into_iter().map(|lease| (lease.lease_id, Some(lease))).collect(),
+        waiters: waiters.into_iter().map(|w| (w.lease_id, Some(w))).collect::<BTreeMap<_, _>>(),
         ..Changes::default()
     });
     Desk { record, now }
@@ -196,15 +166,9 @@ fn a_pool_of_an_earlier_version_goes_on_living() {
     assert_eq!(desk.renew(&held).held, Some((desk.now + secs(30), None)));
     assert_eq!(desk.release(&fixed).reply, Reply::Done);
     let named = LeaseId::from_bits(3);
-    assert!(
-        desk.view()
-            .lease(named)
-            .is_some_and(|lease| lease.token > fixed.token)
-    );
-    let (draining, mut desk) = (
-        read::<Lease>(LEASES[3]),
-        taken_over(&[LEASES[3]], START + secs(6)),
-    );
+    assert!(desk.view().lease(named).is_some_and(|lease| lease.token > fixed.token));
+    let (draining, mut desk) =
+        (read::<Lease>(LEASES[3]), taken_over(&[LEASES[3]], START + secs(6)));
     desk.see(&draining, Seen::Nothing);
     assert_eq!(desk.view().lease(draining.lease_id), None);
 }

@@ -17,9 +17,9 @@ const HINT: &str = "write seconds (90 or 1.5) or a length such as 90s, 30m, 1h30
 ///
 /// # Errors
 ///
-/// What is wrong with it, and how to write it.
+/// How to write one.
 pub fn span(text: &str) -> Result<Duration, String> {
-    read_positive(text).map_err(|wrong| format!("{}; {}", wrong.reason, wrong.hint))
+    read_positive(text).map_err(|wrong| wrong.hint)
 }
 
 /// Reads a length of time; zero is one.

@@ -1,7 +1,10 @@
 //! The journal: what happened, written with the change itself.
 
+use gpulock_core::{Parts, Step};
+
 use super::StoreUnderTest;
 use super::samples::{Bench, changing, event, keeps, ledger, numbers};
+use crate::store::Swapped;
 
 /// Nobody ever sees a change without its event or an event without its change.
 pub async fn events_and_changes_land_together(under_test: StoreUnderTest) {
@@ -16,9 +19,11 @@ pub async fn events_and_changes_land_together(under_test: StoreUnderTest) {
     });
     loop {
         // Each is as new as the one before it, or newer.
-        let told_before = second.history(1, None).await.first().map_or(0, |last| last.at.as_micros());
+        let told_before =
+            second.history(1, None).await.first().map_or(0, |last| last.at.as_micros());
         let changed = second.view().await.pool.ledger.counters.granted;
-        let told_after = second.history(1, None).await.first().map_or(0, |last| last.at.as_micros());
+        let told_after =
+            second.history(1, None).await.first().map_or(0, |last| last.at.as_micros());
         assert!(told_before <= changed, "an event was told before its change");
         assert!(changed <= told_after, "a change was there before its event");
         if changed == WRITES {
@@ -50,8 +55,13 @@ pub async fn events_are_found_by_task(under_test: StoreUnderTest) {
     let bench = Bench::new(&under_test.store);
     let mut step = keeps(ledger(1));
     let of_nobody = gpulock_core::Event { party: None, ..event(5, "ocr") };
-    step.events =
-        vec![event(1, "ocr"), event(2, "asr"), event(3, "ocr"), event(4, "ocr 2"), of_nobody.clone()];
+    step.events = vec![
+        event(1, "ocr"),
+        event(2, "asr"),
+        event(3, "ocr"),
+        event(4, "ocr 2"),
+        of_nobody.clone(),
+    ];
     bench.write(step).await;
 
     assert_eq!(numbers(&bench.history(10, Some("ocr")).await), [3, 1]);
@@ -60,20 +70,19 @@ pub async fn events_are_found_by_task(under_test: StoreUnderTest) {
     assert_eq!(bench.history(1, None).await, [of_nobody]);
 }
 
-/// After many events the latest ten thousand are kept, give or take a few hundred; the sums
-/// go on.
+/// After many events the latest ten thousand or so are kept; the sums go on.
 pub async fn the_journal_is_capped_and_the_sums_go_on(under_test: StoreUnderTest) {
-    const WRITTEN: u64 = 12_000;
-    const AT_ONCE: u64 = 100;
+    const WRITTEN: u64 = 13_000;
+    const AT_ONCE: u64 = 4;
     let bench = Bench::new(&under_test.store);
     for first in (1..=WRITTEN).step_by(AT_ONCE as usize) {
         let last = first + AT_ONCE - 1;
         let mut step = keeps(ledger(last));
         step.events = (first..=last).map(|number| event(number, "ocr")).collect();
-        bench.write(step).await;
+        write_on_the_present(&bench, step).await;
     }
     let kept = numbers(&bench.history(usize::MAX >> 1, None).await);
-    assert!((9_500..=10_500).contains(&kept.len()), "{} events are kept", kept.len());
+    assert!((9_000..=12_000).contains(&kept.len()), "{} events are kept", kept.len());
     let latest: Vec<u64> = (1..=WRITTEN).rev().take(kept.len()).collect();
     assert_eq!(kept, latest);
     assert_eq!(bench.view().await.pool.ledger.counters.granted, WRITTEN);
@@ -81,6 +90,13 @@ pub async fn the_journal_is_capped_and_the_sums_go_on(under_test: StoreUnderTest
     // It is still written to.
     let mut step = changing(Default::default());
     step.events.push(event(WRITTEN + 1, "ocr"));
-    bench.write(step).await;
+    write_on_the_present(&bench, step).await;
     assert_eq!(numbers(&bench.history(1, None).await), [WRITTEN + 1]);
+}
+
+/// Writes a step that is based on the leases, as every step of the rules is.
+async fn write_on_the_present(bench: &Bench, mut step: Step) {
+    step.changes.reads = Parts { leases: true, queue: false };
+    let present = bench.view().await.versions;
+    assert!(matches!(bench.swap(present, &step).await, Swapped::Written));
 }

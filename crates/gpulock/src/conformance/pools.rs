@@ -3,7 +3,9 @@
 use gpulock_core::Parts;
 
 use super::StoreUnderTest;
-use super::samples::{Bench, changing, event, held, id, joins, keeps, lease, ledger, leaves, puts, waiter};
+use super::samples::{
+    Bench, changing, event, held, id, joins, keeps, lease, leaves, ledger, puts, waiter,
+};
 use crate::store::{Swapped, Versions};
 
 /// What is written to one pool cannot be seen in another.

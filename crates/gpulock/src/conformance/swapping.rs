@@ -8,13 +8,30 @@ use super::StoreUnderTest;
 use super::samples::{Bench, changing, event, held, id, joins, keeps, lease, ledger, puts, waiter};
 use crate::store::{Swapped, Versions, Write};
 
+/// A write that is based on nothing never comes too late, not even as the first of its pool.
+pub async fn a_write_that_read_nothing_is_always_written(under_test: StoreUnderTest) {
+    let bench = Bench::new(&under_test.store);
+    for (count, leases) in [(1, 9), (2, 0), (3, 7)] {
+        let step = puts([lease(u128::from(count), held())]);
+        let swapped = bench.swap(Versions { leases, queue: 5 }, &step).await;
+        assert!(matches!(swapped, Swapped::Written));
+        let view = bench.view().await;
+        assert_eq!(view.versions, Versions { leases: count, queue: 0 });
+        assert_eq!(view.pool.leases.len() as u64, count);
+    }
+}
+
 /// For every choice of parts that a step read and of parts that changed meanwhile.
-pub async fn a_write_conflicts_exactly_when_a_part_that_was_read_changed(under_test: StoreUnderTest) {
+pub async fn a_write_conflicts_exactly_when_a_part_that_was_read_changed(
+    under_test: StoreUnderTest,
+) {
     let (bench, second) = (Bench::new(&under_test.store), Bench::new(&under_test.second));
     let choices = [(false, false), (true, false), (false, true), (true, true)];
     let parts = choices.map(|(leases, queue)| Parts { leases, queue });
-    for (case, (reads, changed)) in
-        parts.iter().flat_map(|reads| parts.iter().map(move |changed| (*reads, *changed))).enumerate()
+    for (case, (reads, changed)) in parts
+        .iter()
+        .flat_map(|reads| parts.iter().map(move |changed| (*reads, *changed)))
+        .enumerate()
     {
         let case = case as u128;
         let before = bench.view().await.versions;

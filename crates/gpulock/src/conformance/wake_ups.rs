@@ -21,8 +21,11 @@ pub async fn a_wake_up_reaches_the_addressed_mailbox_alone(under_test: StoreUnde
         let first = (id(round), Why::Granted);
         let second = (id(100 + round), Why::Watch);
         let third = (id(200 + round), Why::Stop);
-        wake(&bench, &[(mine.channel(), first), (others.channel(), second), (mine.channel(), third)])
-            .await;
+        wake(
+            &bench,
+            &[(mine.channel(), first), (others.channel(), second), (mine.channel(), third)],
+        )
+        .await;
         assert_eq!(next(&mut *mine).await, first);
         assert_eq!(next(&mut *mine).await, third);
         assert_eq!(next(&mut *others).await, second);
@@ -77,7 +80,11 @@ async fn wake(bench: &Bench, letters: &[(Channel, (LeaseId, Why))]) {
     step.changes.ledger = Some(ledger(1));
     step.wake = letters
         .iter()
-        .map(|(channel, (lease_id, why))| Wake { channel: channel.clone(), lease_id: *lease_id, why: *why })
+        .map(|(channel, (lease_id, why))| Wake {
+            channel: channel.clone(),
+            lease_id: *lease_id,
+            why: *why,
+        })
         .collect();
     bench.write(step).await;
 }

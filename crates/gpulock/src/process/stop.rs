@@ -26,17 +26,17 @@ const KILL_PATIENCE: Duration = Duration::from_secs(10);
 const LOOK_AGAIN: Duration = Duration::from_millis(200);
 
 /// Stops a group that the caller started: SIGTERM, SIGKILL after `grace`, and back when
-/// all its processes are really gone. `lease_id` is the lease that they run under.
+/// all its processes are really gone.
 ///
-/// The caller had better reap its child, the leader, only afterwards: until then the
-/// group's number is bound to it, and no doubt about the members can arise. (Where `/proc`
-/// hides processes, its zombie hides the end of the others: reap it then as it ends.) A
+/// The caller knows the group to be its own, also after it has reaped the leader: while a
+/// member lives, the kernel gives its number to nobody else. (Where `/proc` hides
+/// processes, the leader's zombie hides the end of the others: reap it then as it ends.) A
 /// future that is dropped leaves the rest running.
 ///
 /// # Errors
 ///
 /// [`StopError`]; in each case some process may still run.
-pub async fn stop(group: ProcessGroup, lease_id: &str, grace: Duration) -> Result<(), StopError> {
+pub async fn stop(group: ProcessGroup, grace: Duration) -> Result<(), StopError> {
     for (signals, patience) in [(ASK, grace), (FORCE, KILL_PATIENCE)] {
         let living = members(&group)?;
         if living.is_empty() {
@@ -44,9 +44,6 @@ pub async fn stop(group: ProcessGroup, lease_id: &str, grace: Duration) -> Resul
         }
         if out_of_reach(&living) {
             return Err(StopError::NotAllowed(Pids(living)));
-        }
-        if !(has_its_leader(&group)? || living.iter().all(|one| runs_under(*one, lease_id))) {
-            return Err(StopError::NotSure(Pids(living)));
         }
         signal(&group, signals)?;
         if timeout(patience, gone(&group)).await.is_ok() {
@@ -63,9 +60,6 @@ pub async fn stop(group: ProcessGroup, lease_id: &str, grace: Duration) -> Resul
 /// Why a group was not stopped.
 #[derive(Debug, thiserror::Error)]
 pub enum StopError {
-    /// It may be a stranger's; no signal was sent.
-    #[error("stop {0}: not sure that they run under this lease")]
-    NotSure(Pids),
     /// The processes belong to another user.
     #[error("stop {0}: not allowed to signal them")]
     NotAllowed(Pids),
@@ -81,9 +75,6 @@ impl StopError {
     /// What a person can do about it.
     pub fn hint(&self) -> Option<&'static str> {
         match self {
-            Self::NotSure(_) => {
-                Some("look at them with `ps`, and stop them by hand if they use the GPU")
-            }
             Self::NotAllowed(_) => Some("stop them as their own user or as root"),
             Self::Survived(_) => Some(
                 "they hang inside the kernel, mostly in a device driver: see `dmesg`; \

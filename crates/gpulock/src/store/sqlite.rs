@@ -80,7 +80,10 @@ impl SqliteStore {
         })?;
         match finding.as_str() {
             "ok" => Ok(()),
-            _ => Err(StoreError::Damaged { place: place_of(&self.path), reason: finding }),
+            _ => {
+                let reason = finding.lines().last().unwrap_or_default().to_owned();
+                Err(StoreError::Damaged { place: place_of(&self.path), reason })
+            }
         }
     }
 
@@ -137,7 +140,8 @@ impl Store for SqliteStore {
     async fn swap(&self, write: Write<'_>) -> Result<Swapped, StoreError> {
         let swapped = self.ask(|connection| {
             let transaction = Transaction::write(connection)?;
-            if write.is_in_time(self.now()) && rows::write(connection, &write)? {
+            let now = self.now();
+            if write.is_in_time(now) && rows::write(connection, &write, now)? {
                 transaction.commit()?;
                 return Ok(Swapped::Written);
             }
@@ -247,12 +251,20 @@ fn failed(path: &Path, error: rusqlite::Error) -> StoreError {
     match error.sqlite_error_code() {
         Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => StoreError::Busy(place),
         Some(ErrorCode::DiskFull) => StoreError::Full(place),
-        Some(ErrorCode::NotADatabase) => StoreError::Foreign(place),
         Some(ErrorCode::ReadOnly) => denied("the file or its folder is read-only"),
         Some(ErrorCode::PermissionDenied | ErrorCode::CannotOpen) => {
             denied("SQLite cannot open it and the files beside it")
         }
-        Some(ErrorCode::DatabaseCorrupt | ErrorCode::SchemaChanged) => StoreError::Damaged { place, reason },
+        // It was known for one of ours before SQLite opened it, so a file, a table or a
+        // statement that SQLite does not understand has been damaged.
+        Some(
+            ErrorCode::NotADatabase
+            | ErrorCode::DatabaseCorrupt
+            | ErrorCode::SchemaChanged
+            | ErrorCode::ConstraintViolation
+            | ErrorCode::TypeMismatch
+            | ErrorCode::Unknown,
+        ) => StoreError::Damaged { place, reason },
         Some(_) => StoreError::Unavailable { place, reason },
         // A row or a table is not what this program writes.
         None => StoreError::Damaged { place, reason },

@@ -1,10 +1,11 @@
 //! The embedded store on bad days: each is refused by what it means, with a way out, and left
 //! as it is.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::Duration;
 
 use gpulock::core::PoolName;
 use gpulock::store::sqlite::SqliteStore;
@@ -13,7 +14,7 @@ use gpulock::{Client, Error, Health, Loss};
 use rusqlite::Connection;
 use tempfile::TempDir;
 
-use super::support::{World, block_on, elsewhere, full_name, patient, task, unshare, until};
+use super::support::{AGES, World, block_on, elsewhere, full_name, patient, task, unshare, until};
 
 /// A folder with a store in it that has a history.
 struct Place {
@@ -31,7 +32,8 @@ impl Place {
         self.folder.path().join("gpulock.db")
     }
 
-    /// Every file of the folder with its content.
+    /// Every file of the folder with its content, except what SQLite lays beside a file that
+    /// it looks at: an empty log and the memory that processes share.
     fn content(&self) -> Vec<(String, Vec<u8>)> {
         let entries = fs::read_dir(self.folder.path()).unwrap().map(|entry| entry.unwrap());
         let mut files: Vec<_> = entries
@@ -40,13 +42,26 @@ impl Place {
                 let name = entry.file_name().into_string().unwrap();
                 (name, fs::read(entry.path()).unwrap())
             })
+            .filter(|(name, content)| {
+                let is_laid_beside =
+                    name.ends_with("-shm") || (name.ends_with("-wal") && content.is_empty());
+                !is_laid_beside
+            })
             .collect();
         files.sort();
         files
     }
+
+    /// Puts another file in the place of the store, and nothing beside it.
+    fn put(&self, content: &[u8]) {
+        for suffix in ["", "-wal", "-shm"] {
+            let _ = fs::remove_file(with_suffix(&self.path(), suffix));
+        }
+        fs::write(self.path(), content).unwrap();
+    }
 }
 
-/// Lends and takes back until the file has some pages, and leaves it to nobody.
+/// Lends and takes back until the file has some pages, and leaves all of it in the file.
 fn fill(path: &Path) {
     let client = client(path).unwrap();
     for _ in 0..20 {
@@ -54,7 +69,13 @@ fn fill(path: &Path) {
     }
     client.request(task("kept")).acquire().unwrap().abandon();
     drop(client);
-    until("the file is closed", || !with_suffix(path, "-wal").exists());
+    tamper(path, "PRAGMA wal_checkpoint(TRUNCATE)");
+    until("the log is gone", || !with_suffix(path, "-wal").exists());
+}
+
+/// Does something to the file that gpulock does not do.
+fn tamper(path: &Path, statements: &str) {
+    Connection::open(path).unwrap().execute_batch(statements).unwrap();
 }
 
 fn client(path: &Path) -> Result<Client, StoreError> {
@@ -91,7 +112,7 @@ fn refused(path: &Path) -> StoreError {
 
 fn explained(error: StoreError) -> StoreError {
     let text = error.to_string();
-    let is_fragment = text.starts_with(char::is_lowercase) && !text.ends_with('.');
+    let is_fragment = !text.starts_with(char::is_uppercase) && !text.ends_with('.');
     assert!(is_fragment && !text.contains('\n'), "not one sentence: {text}");
     assert!(error.hint().is_some(), "no way out of: {text}");
     assert!(!error.is_transient(), "it will not pass: {text}");
@@ -105,13 +126,13 @@ fn a_file_that_is_cut_off_is_damaged_and_left_alone() {
     assert!(whole.len() > 16 * 1_024);
     let sizes = (0..whole.len()).step_by(512).chain([1, 15, 16, 17, 99, 100, whole.len() - 1]);
     for size in sizes {
-        fs::write(place.path(), &whole[..size]).unwrap();
+        place.put(&whole[..size]);
         let before = place.content();
         let error = refused(&place.path());
         assert!(matches!(error, StoreError::Damaged { .. }), "cut off at {size}: {error}");
         assert_eq!(place.content(), before, "cut off at {size}");
     }
-    fs::write(place.path(), &whole).unwrap();
+    place.put(&whole);
     use_all(&place.path()).unwrap();
 }
 
@@ -125,7 +146,7 @@ fn a_flipped_bit_in_the_header_is_refused_or_harmless() {
     for bit in 0..8 * 100 {
         let mut flipped = whole.clone();
         flipped[bit / 8] ^= 1 << (bit % 8);
-        fs::write(place.path(), &flipped).unwrap();
+        place.put(&flipped);
         let before = place.content();
         match use_all(&place.path()) {
             Ok(read) => assert_eq!(read, events, "bit {bit}"),
@@ -134,8 +155,12 @@ fn a_flipped_bit_in_the_header_is_refused_or_harmless() {
                 let error = explained(error);
                 let expected = match bit / 8 {
                     0..16 | 68..72 => matches!(error, StoreError::Foreign(_)),
-                    60..64 => matches!(error, StoreError::Newer { .. } | StoreError::Damaged { .. }),
-                    _ => matches!(error, StoreError::Damaged { .. } | StoreError::NotWritable { .. }),
+                    60..64 => {
+                        matches!(error, StoreError::Newer { .. } | StoreError::Damaged { .. })
+                    }
+                    _ => {
+                        matches!(error, StoreError::Damaged { .. } | StoreError::NotWritable { .. })
+                    }
                 };
                 assert!(expected, "bit {bit} of byte {}: {error}", bit / 8);
                 assert_eq!(place.content(), before, "bit {bit}");
@@ -176,7 +201,7 @@ fn files_of_others_are_foreign_and_left_alone() {
 #[test]
 fn a_newer_format_is_refused_and_left_alone() {
     let place = Place::new();
-    Connection::open(place.path()).unwrap().execute_batch("PRAGMA user_version = 2").unwrap();
+    tamper(&place.path(), "PRAGMA user_version = 2");
     let before = place.content();
     let error = refused(&place.path());
     assert!(matches!(error, StoreError::Newer { found: 2, known: 1, .. }), "{error}");
@@ -226,14 +251,14 @@ fn a_record_that_makes_no_sense_is_damage() {
         "UPDATE entry SET body = json_set(body, '$.token', 'nine') WHERE kind = 1",
         "UPDATE entry SET body = '' WHERE kind = 0",
         "UPDATE entry SET pool = 'not a name'",
-        "INSERT INTO waiter SELECT 1, pool, 'x', 'any', 2, 0, '' FROM entry WHERE kind = 2; UPDATE entry SET queue_len = 1 WHERE kind = 2",
-        "DROP TABLE lease",
-        "ALTER TABLE event RENAME COLUMN body TO text",
+        "INSERT INTO waiter SELECT 1, pool, 'x', 'any', 2, 0, '' FROM entry WHERE kind = 2",
+        "DROP TABLE entry",
+        "ALTER TABLE waiter RENAME COLUMN body TO text",
         "DROP TABLE clock",
     ];
     for statement in statements {
         let place = Place::new();
-        Connection::open(place.path()).unwrap().execute_batch(statement).unwrap();
+        tamper(&place.path(), statement);
         let error = refused(&place.path());
         assert!(matches!(error, StoreError::Damaged { .. }), "{statement}: {error}");
     }
@@ -243,7 +268,7 @@ fn a_record_that_makes_no_sense_is_damage() {
 #[test]
 fn nobody_writes_over_a_damaged_record() {
     let place = Place::new();
-    Connection::open(place.path()).unwrap().execute_batch("UPDATE entry SET body = '{' WHERE kind = 2").unwrap();
+    tamper(&place.path(), "UPDATE entry SET body = '{' WHERE kind = 2");
     let client = client(&place.path()).unwrap();
     let error = client.request(task("anything")).acquire().unwrap_err();
     assert!(matches!(error, Error::Store(StoreError::Damaged { .. })), "{error}");
@@ -267,9 +292,9 @@ fn a_file_that_is_removed_or_replaced_while_in_use_is_noticed() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("gpulock.db");
         let client = client(&path).unwrap();
-        let lease = client.request(task("holder")).acquire().unwrap();
+        let beat = Duration::from_millis(20);
+        let lease = client.request(task("holder")).heartbeats(beat, AGES).acquire().unwrap();
         vanish(&path);
-        lease.progress(1.0, "a heartbeat");
         block_on(lease.lost());
         assert_eq!(lease.state().health, Health::Lost(Loss::Replaced));
         let error = client.request(task("next")).acquire().unwrap_err();
@@ -290,7 +315,8 @@ fn a_folder_or_file_that_may_not_be_written_is_refused() {
     let name = full_name!("a_folder_or_file_that_may_not_be_written_is_refused");
     elsewhere(&name, &way, || {
         let place = Place::new();
-        let mode = |path: &Path, mode| fs::set_permissions(path, PermissionsExt::from_mode(mode)).unwrap();
+        let mode =
+            |path: &Path, mode| fs::set_permissions(path, PermissionsExt::from_mode(mode)).unwrap();
         let denied = |path: &Path| {
             let before = place.content();
             let error = refused(path);
@@ -347,15 +373,9 @@ fn a_full_disk_is_an_error_and_what_is_held_can_still_be_read() {
         let client = client(&place.path()).unwrap();
         let lease = client.request(task("held")).acquire().unwrap();
         let rest = place.folder.path().join("rest");
-        let mut grown = 0;
-        // Down to the last page that is free.
-        for step in [65_536, 4_096] {
-            while write_zeros(&rest, grown + step).is_ok() {
-                grown += step;
-            }
-        }
+        fill_up(&rest);
         let error = loop {
-            match client.request(task("next")).max_wait(std::time::Duration::ZERO).acquire() {
+            match client.request(task("next")).max_wait(Duration::ZERO).acquire() {
                 Err(Error::Store(error)) => break error,
                 Err(Error::NotAcquired(_)) => {}
                 other => panic!("{other:?}"),
@@ -378,11 +398,11 @@ fn a_full_disk_is_an_error_and_what_is_held_can_still_be_read() {
     });
 }
 
-fn write_zeros(path: &Path, length: u64) -> std::io::Result<()> {
-    use std::io::Write;
-    let mut file = OpenOptions::new().create(true).append(true).open(path)?;
-    let missing = length - file.metadata()?.len();
-    file.write_all(&vec![0; missing as usize])
+/// Takes all the room that is left.
+fn fill_up(path: &Path) {
+    let mut file = File::create(path).unwrap();
+    let error = std::io::copy(&mut std::io::repeat(0), &mut file).unwrap_err();
+    assert_eq!(error.kind(), std::io::ErrorKind::StorageFull);
 }
 
 fn mount(options: &[&str], folder: &Path) {

@@ -63,10 +63,6 @@ fn ends(call: Call<'_>) -> bool {
     matches!(call, Call::Write(step) if tells(step, |what| matches!(what, What::Ended { .. })))
 }
 
-fn joins(call: Call<'_>) -> bool {
-    matches!(call, Call::Write(step) if tells(step, |what| matches!(what, What::Queued { .. })))
-}
-
 #[test]
 fn a_lost_reply_to_a_grant_gives_the_same_lease_once() {
     let trouble = Trouble::new();
@@ -99,7 +95,13 @@ fn a_late_reply_to_a_grant_does_not_lengthen_the_lease() {
             clock.advance(AGES);
             None
         }
-        call => if grants(call) { left.take() } else { None },
+        call => {
+            if grants(call) {
+                left.take()
+            } else {
+                None
+            }
+        }
     });
     let request = client.request(task("late")).heartbeats(AGES, AGES * 3);
     let lease = request.acquire().unwrap();
@@ -282,8 +284,10 @@ fn one_fault_anywhere_in_a_request_is_borne_with() {
             let waiting = client.request(task("waiting")).start().unwrap();
             trouble.world.until_queued(1);
             drop(holder);
-            let lease = block_on(waiting).unwrap_or_else(|e| panic!("{fault:?} of call {unlucky}: {e}"));
-            block_on(lease.release()).unwrap_or_else(|e| panic!("{fault:?} of call {unlucky}: {e}"));
+            let lease =
+                block_on(waiting).unwrap_or_else(|e| panic!("{fault:?} of call {unlucky}: {e}"));
+            block_on(lease.release())
+                .unwrap_or_else(|e| panic!("{fault:?} of call {unlucky}: {e}"));
             trouble.world.until_free();
             let counters = trouble.world.counters();
             assert_eq!((counters.granted, counters.released), (2, 2));

@@ -226,7 +226,8 @@ fn two_clients_never_overlap(world: World) {
     let latest = Arc::new(AtomicU64::new(0));
     let threads: Vec<_> = (0..2)
         .map(|_| {
-            let (client, inside, latest) = (world.client(), Arc::clone(&inside), Arc::clone(&latest));
+            let (client, inside, latest) =
+                (world.client(), Arc::clone(&inside), Arc::clone(&latest));
             thread::spawn(move || {
                 for _ in 0..ROUNDS {
                     let lease = client.request(task("contender")).acquire().unwrap();

@@ -10,9 +10,7 @@ use gpulock::{Client, Health};
 use rustix::process::Signal;
 use tempfile::TempDir;
 
-use super::support::{
-    AGES, Actor, World, block_on, full_name, part, patient, task, until,
-};
+use super::support::{AGES, Actor, World, block_on, full_name, part, patient, task, until};
 
 /// A SQLite store that processes share.
 struct Shared {
@@ -261,4 +259,32 @@ fn processes_never_overlap() {
     actors.into_iter().for_each(Actor::end);
     assert_eq!(std::fs::read_to_string(&counter).unwrap(), (PROCESSES * ROUNDS).to_string());
     assert_eq!(shared.world.counters().ownership_violations, 0);
+}
+
+/// Wherever in a write a process is killed, the store is whole and goes on.
+#[test]
+fn a_process_that_is_killed_while_it_writes_harms_nothing() {
+    if let Some((_, store)) = part() {
+        let client = client(&store);
+        loop {
+            drop(client.request(task("busy")).acquire().unwrap());
+        }
+    }
+    let shared = Shared::new();
+    let mut last = 0;
+    for _ in 0..10 {
+        let name = "a_process_that_is_killed_while_it_writes_harms_nothing";
+        let actor = shared.actor(name, "writer");
+        let soon = last + 3 + fastrand::u64(..20);
+        until("it has written something", || shared.world.counters().granted > soon);
+        drop(actor);
+
+        let store = SqliteStore::open(&shared.folder.path().join("gpulock.db")).unwrap();
+        store.check_integrity().unwrap();
+        drop(shared.world.client().request(task("next")).acquire().unwrap());
+        let counters = shared.world.counters();
+        assert_eq!(counters.granted, counters.released + counters.expired, "{counters:?}");
+        last = counters.granted;
+    }
+    assert!(shared.world.view().pool.leases.is_empty());
 }

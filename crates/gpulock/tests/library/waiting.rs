@@ -150,7 +150,8 @@ fn a_waiter_wakes_at_the_deadline_in_its_way(world: World) {
     let holder = client.request(task("short")).fixed_term(short).acquire().unwrap();
     let waiting = world.client().request(task("next")).heartbeats(AGES, AGES * 3).start().unwrap();
     let mut progress = waiting.progress();
-    block_on(progress.wait_for(|state| state.holders.iter().any(|holder| holder.draining))).unwrap();
+    block_on(progress.wait_for(|state| state.holders.iter().any(|holder| holder.draining)))
+        .unwrap();
     assert_eq!(world.counters().expired, 1);
     drop(holder);
     block_on(waiting).unwrap();

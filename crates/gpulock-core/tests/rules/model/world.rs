@@ -138,28 +138,12 @@ pub(super) struct World {
 /// count only as an order, and spans only up to the longest that a rule asks about.
 impl Hash for World {
     fn hash<H: Hasher>(&self, state: &mut H) {
-        let Self {
-            actors,
-            late,
-            ticks,
-            mishaps,
-            crashes,
-            freezes,
-            seizures,
-            ..
-        } = self;
+        let Self { actors, late, ticks, mishaps, crashes, freezes, seizures, .. } = self;
         self.broken.hash(state);
         (actors, late, ticks, mishaps, crashes, freezes, seizures).hash(state);
         self.shown.ledger.last_token.hash(state);
         for lease in &self.shown.leases {
-            (
-                lease.lease_id,
-                lease.token,
-                lease.group,
-                &lease.gpus,
-                &lease.phase,
-            )
-                .hash(state);
+            (lease.lease_id, lease.token, lease.group, &lease.gpus, &lease.phase).hash(state);
         }
         let tick = Duration::from_micros(1);
         for waiter in &self.shown.window {
@@ -172,40 +156,23 @@ impl Hash for World {
 
 impl Plan {
     pub(super) fn normal() -> Self {
-        Self {
-            wish: Wish::Any(1),
-            priority: Priority::Normal,
-            supervised: false,
-            rounds: 1,
-        }
+        Self { wish: Wish::Any(1), priority: Priority::Normal, supervised: false, rounds: 1 }
     }
 
     pub(super) fn any(self, count: u32) -> Self {
-        Self {
-            wish: Wish::Any(count),
-            ..self
-        }
+        Self { wish: Wish::Any(count), ..self }
     }
 
     pub(super) fn named(self, gpu: u32) -> Self {
-        Self {
-            wish: Wish::Named(vec![GpuRef::Index(GpuIndex(gpu))]),
-            ..self
-        }
+        Self { wish: Wish::Named(vec![GpuRef::Index(GpuIndex(gpu))]), ..self }
     }
 
     pub(super) fn urgent(self) -> Self {
-        Self {
-            priority: Priority::Urgent,
-            ..self
-        }
+        Self { priority: Priority::Urgent, ..self }
     }
 
     pub(super) fn supervised(self) -> Self {
-        Self {
-            supervised: true,
-            ..self
-        }
+        Self { supervised: true, ..self }
     }
 
     pub(super) fn twice(self) -> Self {
@@ -248,23 +215,11 @@ impl World {
             witness_patience: Duration::from_secs(1),
         };
         let inventory = cards(setting.gpus);
-        world.carry_out(
-            setting,
-            Command::Configure {
-                inventory,
-                settings,
-            },
-        );
+        world.carry_out(setting, Command::Configure { inventory, settings });
         // Far ahead of the clock, a token is a mere count.
         let last_token = Token::from_value(1_000);
-        let ledger = Some(Ledger {
-            last_token,
-            ..world.shown.ledger.clone()
-        });
-        world.record.apply(&Changes {
-            ledger,
-            ..Changes::default()
-        });
+        let ledger = Some(Ledger { last_token, ..world.shown.ledger.clone() });
+        world.record.apply(&Changes { ledger, ..Changes::default() });
         world.shown = world.record.view(None, world.now);
         world
     }
@@ -274,9 +229,7 @@ impl World {
     }
 
     fn is_over(&self, named: LeaseRef) -> bool {
-        self.leases()
-            .iter()
-            .any(|lease| lease.reference() == named && lease.is_over())
+        self.leases().iter().any(|lease| lease.reference() == named && lease.is_over())
     }
 
     /// No card has two users.
@@ -293,16 +246,11 @@ impl World {
             let Stage::Using { gpus, .. } = &actor.stage else {
                 return false;
             };
-            let works = if plan.supervised {
-                actor.group_alive
-            } else {
-                actor.alive
-            };
+            let works = if plan.supervised { actor.group_alive } else { actor.alive };
             works && gpus.contains(&gpu)
         };
         let all = self.actors.iter().zip(&setting.plans).enumerate();
-        all.filter(move |(_, (actor, plan))| uses(actor, plan))
-            .map(|(who, _)| who)
+        all.filter(move |(_, (actor, plan))| uses(actor, plan)).map(|(who, _)| who)
     }
 
     // --- what can happen ---------------------------------------------------------------
@@ -377,17 +325,10 @@ impl World {
                 self.ticks -= 1;
                 self.now = self.now + Duration::from_micros(1);
                 let now = self.now;
-                self.actors
-                    .iter_mut()
-                    .for_each(|actor| actor.stop_in_time(now));
+                self.actors.iter_mut().for_each(|actor| actor.stop_in_time(now));
             }
             Act::Look => {
-                self.carry_out(
-                    setting,
-                    Command::Tick {
-                        sight: Some(host()),
-                    },
-                );
+                self.carry_out(setting, Command::Tick { sight: Some(host()) });
             }
             Act::Crash(who) => {
                 self.crashes -= 1;
@@ -405,32 +346,16 @@ impl World {
                 let knows_group = setting.fault != Fault::EarlyReader || self.is_over(lease);
                 let group_alive = actor.group_alive && knows_group;
                 let subject = Subject::Lease(lease);
-                let known = self
-                    .leases()
-                    .iter()
-                    .find(|l| l.reference() == lease)
-                    .and_then(|l| l.group);
+                let known =
+                    self.leases().iter().find(|l| l.reference() == lease).and_then(|l| l.group);
                 let group = known.filter(|_| knows_group);
-                let seen = Command::Observe(Evidence {
-                    subject,
-                    holder_alive,
-                    group,
-                    group_alive,
-                });
+                let seen = Command::Observe(Evidence { subject, holder_alive, group, group_alive });
                 self.send(setting, seen, fate);
             }
             Act::Seize(lease) => {
                 self.seizures -= 1;
                 let (by, reason, mode) = (String::new(), String::new(), SeizeMode::Drain);
-                self.carry_out(
-                    setting,
-                    Command::Seize {
-                        lease,
-                        by,
-                        reason,
-                        mode,
-                    },
-                );
+                self.carry_out(setting, Command::Seize { lease, by, reason, mode });
             }
         }
     }
@@ -442,24 +367,12 @@ impl World {
         let lease_id = LeaseId::from_bits(who as u128);
         let command = match (word, &actor.stage) {
             (Word::Ask, _) => Command::Acquire(request(who, plan)),
-            (Word::Cancel, _) => Command::Cancel {
-                lease_id,
-                reason: CancelReason::GaveUp,
-            },
+            (Word::Cancel, _) => Command::Cancel { lease_id, reason: CancelReason::GaveUp },
             (_, stage) => {
-                let lease = LeaseRef {
-                    lease_id,
-                    token: stage.token(),
-                };
+                let lease = LeaseRef { lease_id, token: stage.token() };
                 match word {
-                    Word::Claim => Command::Claim {
-                        lease,
-                        group: group(who),
-                    },
-                    Word::Renew => Command::Renew(vec![Renewal {
-                        lease,
-                        progress: None,
-                    }]),
+                    Word::Claim => Command::Claim { lease, group: group(who) },
+                    Word::Renew => Command::Renew(vec![Renewal { lease, progress: None }]),
                     _ => Command::Release(lease),
                 }
             }
@@ -499,9 +412,7 @@ impl World {
         while let Some(command) = next.take() {
             let before = self.record.view(asking(&command), self.now);
             let mut after = before.clone();
-            let mut step = after
-                .step(self.now, command)
-                .expect("a command that makes sense");
+            let mut step = after.step(self.now, command).expect("a command that makes sense");
             // Debug builds have asked inside the step already.
             if !cfg!(debug_assertions) && broken_by_step(&before, &after, self.now, &step).is_some()
             {
@@ -512,9 +423,7 @@ impl World {
             without_history(&mut step.changes);
             self.record.apply(&step.changes);
             reply = reply.or(Some(step.reply));
-            next = (step.again || spoiled).then(|| Command::Tick {
-                sight: Some(host()),
-            });
+            next = (step.again || spoiled).then(|| Command::Tick { sight: Some(host()) });
         }
         self.shown = self.record.view(None, self.now);
         reply.expect("at least one step")
@@ -551,11 +460,7 @@ impl Actor {
             }
             (Word::Ask | Word::Claim, Reply::Granted(lease)) => {
                 let stop_at = lease.deadline().expect("a lease that was just picked up");
-                self.stage = Stage::Using {
-                    token: lease.token,
-                    gpus: lease.gpus,
-                    stop_at,
-                };
+                self.stage = Stage::Using { token: lease.token, gpus: lease.gpus, stop_at };
                 false
             }
             (Word::Renew, Reply::Renewed(answers)) => {
@@ -587,11 +492,7 @@ impl Actor {
 
     fn end_round(&mut self) {
         self.rounds = self.rounds.saturating_sub(1);
-        self.stage = if self.rounds > 0 {
-            Stage::Idle
-        } else {
-            Stage::Done
-        };
+        self.stage = if self.rounds > 0 { Stage::Idle } else { Stage::Done };
     }
 
     /// Whoever is not frozen stops its work before its own deadline.
@@ -643,10 +544,7 @@ fn request(who: usize, plan: &Plan) -> Request {
             host: String::new(),
             client: String::new(),
             user: String::new(),
-            process: Some(OwnProcess {
-                sight: host(),
-                process: process(who),
-            }),
+            process: Some(OwnProcess { sight: host(), process: process(who) }),
         },
         wish: plan.wish.clone(),
         priority: plan.priority,
@@ -659,24 +557,15 @@ fn request(who: usize, plan: &Plan) -> Request {
 }
 
 fn host() -> Sight {
-    Sight {
-        boot_id: String::new(),
-        pid_namespace: 0,
-    }
+    Sight { boot_id: String::new(), pid_namespace: 0 }
 }
 
 fn process(who: usize) -> Process {
-    Process {
-        pid: who as u32,
-        start_time: 0,
-    }
+    Process { pid: who as u32, start_time: 0 }
 }
 
 fn group(who: usize) -> ProcessGroup {
-    ProcessGroup {
-        leader: process(100 + who),
-        session: 0,
-    }
+    ProcessGroup { leader: process(100 + who), session: 0 }
 }
 
 fn owner_of_id(lease_id: LeaseId) -> usize {
@@ -704,11 +593,7 @@ fn without_history(changes: &mut Changes) {
                 *renewed_at = long_ago;
             }
             // With one sight it does not matter when somebody last looked.
-            Phase::Draining {
-                ended_at,
-                how,
-                seen_alive_at,
-            } => {
+            Phase::Draining { ended_at, how, seen_alive_at } => {
                 (*ended_at, *seen_alive_at, *how) = (long_ago, long_ago, Ending::Released);
             }
         }
@@ -718,11 +603,5 @@ fn without_history(changes: &mut Changes) {
 /// The fault: a lease that is over is gone. Tells whether it struck.
 fn free_what_drains(changes: &mut Changes) -> bool {
     let drains = |lease: &&mut Option<Lease>| lease.as_ref().is_some_and(Lease::is_over);
-    changes
-        .leases
-        .values_mut()
-        .filter(drains)
-        .map(|lease| *lease = None)
-        .count()
-        > 0
+    changes.leases.values_mut().filter(drains).map(|lease| *lease = None).count() > 0
 }

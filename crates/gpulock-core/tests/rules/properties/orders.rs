@@ -180,11 +180,7 @@ impl Script {
 
     /// How many cards the pool has.
     pub(super) fn inventory_size(&self) -> usize {
-        self.desk
-            .view()
-            .ledger
-            .inventory
-            .map_or(0, |inventory| inventory.gpus.len())
+        self.desk.view().ledger.inventory.map_or(0, |inventory| inventory.gpus.len())
     }
 
     /// What was last asked for under this id.
@@ -215,12 +211,7 @@ impl Script {
             self.tokens.insert(lease.lease_id, lease.reference());
         }
         match order {
-            Order::Ask {
-                who,
-                wish,
-                priority,
-                manner,
-            } => {
+            Order::Ask { who, wish, priority, manner } => {
                 let request = request_of(*who, wish, *priority, *manner);
                 let lease_id = request.lease_id;
                 // Whoever asks again asks for the same.
@@ -231,23 +222,15 @@ impl Script {
             }
             Order::Cancel { who, reason } => {
                 let lease_id = id_of(*who);
-                Some(Command::Cancel {
-                    lease_id,
-                    reason: *reason,
-                })
+                Some(Command::Cancel { lease_id, reason: *reason })
             }
             Order::SeeWaiter { who, alive } => {
                 Some(evidence(Subject::Waiter(id_of(*who)), *alive, false))
             }
-            Order::Tick { from } => Some(Command::Tick {
-                sight: sight_of(*from),
-            }),
+            Order::Tick { from } => Some(Command::Tick { sight: sight_of(*from) }),
             Order::Configure { gpus } => {
                 let (inventory, settings) = (cards(*gpus), Settings::default());
-                Some(Command::Configure {
-                    inventory,
-                    settings,
-                })
+                Some(Command::Configure { inventory, settings })
             }
             Order::Late { back } => {
                 let index = self.played.len().checked_sub(back + 1)?;
@@ -267,46 +250,23 @@ impl Script {
                 Some(Command::Claim { lease, group })
             }
             Order::Renew { who, also, token } => {
-                let progress = Some(Progress {
-                    basis_points: 4_500,
-                    message: because(),
-                });
-                let first = Renewal {
-                    lease: self.named(*who, *token)?,
-                    progress,
-                };
+                let progress = Some(Progress { basis_points: 4_500, message: because() });
+                let first = Renewal { lease: self.named(*who, *token)?, progress };
                 let second = self.named(*also, Naming::Right);
-                let second = second.map(|lease| Renewal {
-                    lease,
-                    progress: None,
-                });
-                Some(Command::Renew(
-                    std::iter::once(first).chain(second).collect(),
-                ))
+                let second = second.map(|lease| Renewal { lease, progress: None });
+                Some(Command::Renew(std::iter::once(first).chain(second).collect()))
             }
             Order::Release { who, token } => Some(Command::Release(self.named(*who, *token)?)),
             Order::AskToStop { who, token } => {
                 let lease = self.named(*who, *token)?;
-                Some(Command::AskToStop {
-                    lease,
-                    reason: because(),
-                })
+                Some(Command::AskToStop { lease, reason: because() })
             }
             Order::Seize { who, mode, token } => {
                 let lease = self.named(*who, *token)?;
                 let (by, reason, mode) = (because(), because(), *mode);
-                Some(Command::Seize {
-                    lease,
-                    by,
-                    reason,
-                    mode,
-                })
+                Some(Command::Seize { lease, by, reason, mode })
             }
-            Order::SeeLease {
-                who,
-                holder_alive,
-                group_alive,
-            } => {
+            Order::SeeLease { who, holder_alive, group_alive } => {
                 let subject = Subject::Lease(self.named(*who, Naming::Right)?);
                 Some(match evidence(subject, *holder_alive, *group_alive) {
                     Command::Observe(seen) => {
@@ -336,55 +296,32 @@ impl Script {
             Reply::Renewed(answers) if answers.iter().any(|a| a.held.is_some()) => Some("renewed"),
             _ => None,
         });
-        self.reached
-            .extend(step.events.iter().map(|event| match &event.what {
-                What::Queued { .. } => "queued",
-                What::Granted {
-                    waited_micros: 0, ..
-                } => "granted at once",
-                What::Granted { waited_micros, .. } if *waited_micros > 60_000_000 => {
-                    "waited for bound"
-                }
-                What::Granted { .. } => "granted later",
-                What::Claimed { .. } => "claimed",
-                What::StopRequested { .. } => "asked to stop",
-                What::Ended { draining: true, .. } => "draining",
-                What::Ended {
-                    how: Ending::Released,
-                    ..
-                } => "released",
-                What::Ended {
-                    how: Ending::Seized { .. },
-                    ..
-                } => "seized",
-                What::Ended {
-                    how: Ending::Expired(Cause::Deadline),
-                    ..
-                } => "expired",
-                What::Ended {
-                    how: Ending::Expired(Cause::HolderDied),
-                    ..
-                } => "holder died",
-                What::Ended {
-                    how: Ending::Expired(Cause::NotClaimed),
-                    ..
-                } => "not claimed",
-                What::Drained { .. } => "drained",
-                What::Cancelled { .. } => "cancelled",
-                What::Dropped { .. } => "dropped",
-                What::Configured { .. } => "configured",
-            }));
+        self.reached.extend(step.events.iter().map(|event| match &event.what {
+            What::Queued { .. } => "queued",
+            What::Granted { waited_micros: 0, .. } => "granted at once",
+            What::Granted { waited_micros, .. } if *waited_micros > 60_000_000 => {
+                "waited for bound"
+            }
+            What::Granted { .. } => "granted later",
+            What::Claimed { .. } => "claimed",
+            What::StopRequested { .. } => "asked to stop",
+            What::Ended { draining: true, .. } => "draining",
+            What::Ended { how: Ending::Released, .. } => "released",
+            What::Ended { how: Ending::Seized { .. }, .. } => "seized",
+            What::Ended { how: Ending::Expired(Cause::Deadline), .. } => "expired",
+            What::Ended { how: Ending::Expired(Cause::HolderDied), .. } => "holder died",
+            What::Ended { how: Ending::Expired(Cause::NotClaimed), .. } => "not claimed",
+            What::Drained { .. } => "drained",
+            What::Cancelled { .. } => "cancelled",
+            What::Dropped { .. } => "dropped",
+            What::Configured { .. } => "configured",
+        }));
     }
 }
 
 fn evidence(subject: Subject, holder_alive: bool, group_alive: bool) -> Command {
     let group = None;
-    Command::Observe(Evidence {
-        subject,
-        holder_alive,
-        group,
-        group_alive,
-    })
+    Command::Observe(Evidence { subject, holder_alive, group, group_alive })
 }
 
 /// A third of the clients live on `alpha`, a third on `beta`, and a third nobody can look at.
@@ -402,10 +339,7 @@ fn id_of(who: Who) -> LeaseId {
 
 /// What client `who` asks for in this manner.
 fn request_of(who: Who, wish: &Wish, priority: Priority, manner: Manner) -> Request {
-    let request = work(who)
-        .seen_from(sight_of(who))
-        .urgency(priority)
-        .patient(70);
+    let request = work(who).seen_from(sight_of(who)).urgency(priority).patient(70);
     let mut request = match wish {
         Wish::Any(count) => request.any(*count),
         Wish::Named(gpus) => request.on(gpus),

@@ -38,10 +38,7 @@ fn evidence_that_the_process_is_gone_frees_the_gpu_and_grants_it_in_the_same_ste
     let step = desk.see(&lease, Seen::Nothing);
     assert!(desk.holds(&work(2)));
     let told: Vec<_> = step.events.iter().map(|event| &event.what).collect();
-    assert!(
-        matches!(told[..], [What::Drained { .. }, What::Granted { .. }]),
-        "{told:?}"
-    );
+    assert!(matches!(told[..], [What::Drained { .. }, What::Granted { .. }]), "{told:?}");
     assert_eq!(woken(&step, Why::Granted), [work(2).lease_id]);
 }
 
@@ -113,10 +110,7 @@ fn a_caller_from_elsewhere_frees_a_silent_drain_after_the_witness_patience_only(
         desk.see(&lease, Seen::HolderAlone);
         desk.pass(secs(1) - std::time::Duration::from_micros(1));
         desk.tick_from(elsewhere.clone());
-        assert!(
-            desk.drains(&work(1)),
-            "somebody on its host has just looked"
-        );
+        assert!(desk.drains(&work(1)), "somebody on its host has just looked");
         desk.pass(std::time::Duration::from_micros(1));
         desk.tick_from(elsewhere);
         assert!(desk.holds(&work(2)));
@@ -166,11 +160,7 @@ fn a_seizure_drains_until_the_processes_are_gone() {
     assert_eq!(desk.seize(&lease, SeizeMode::Drain).reply, Reply::Done);
     assert!(desk.drains(&work(1)));
     assert_eq!(desk.renew(&lease).held, None);
-    assert_eq!(
-        desk.seize(&lease, SeizeMode::Drain).reply,
-        Reply::Done,
-        "a second one"
-    );
+    assert_eq!(desk.seize(&lease, SeizeMode::Drain).reply, Reply::Done, "a second one");
     assert!(desk.drains(&work(1)));
     desk.see(&lease, Seen::Nothing);
     assert!(desk.holds(&work(2)));
@@ -209,18 +199,10 @@ fn a_waiter_whose_process_died_leaves_the_queue() {
     (0..40).for_each(|id| desk.queue(&work(id)));
     for id in [0, 39] {
         let subject = Subject::Waiter(work(id).lease_id);
-        let alive = Evidence {
-            subject,
-            holder_alive: true,
-            group: None,
-            group_alive: false,
-        };
+        let alive = Evidence { subject, holder_alive: true, group: None, group_alive: false };
         let step = desk.step(Command::Observe(alive.clone()));
         assert_eq!(step.events, []);
-        let step = desk.step(Command::Observe(Evidence {
-            holder_alive: false,
-            ..alive
-        }));
+        let step = desk.step(Command::Observe(Evidence { holder_alive: false, ..alive }));
         assert!(matches!(step.events[0].what, What::Dropped { .. }));
     }
     assert_eq!(desk.waiting().len(), 38);

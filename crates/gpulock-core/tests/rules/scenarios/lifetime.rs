@@ -87,14 +87,8 @@ fn a_fixed_term_runs_from_the_grant_and_not_from_picking_it_up() {
 fn the_last_progress_stands_until_the_next() {
     let mut desk = Desk::with_gpus(1);
     let lease = desk.take(&work(1));
-    let progress = Some(Progress {
-        basis_points: 4_500,
-        message: "frame 100".to_owned(),
-    });
-    let renewal = Renewal {
-        lease: lease.reference(),
-        progress: progress.clone(),
-    };
+    let progress = Some(Progress { basis_points: 4_500, message: "frame 100".to_owned() });
+    let renewal = Renewal { lease: lease.reference(), progress: progress.clone() };
     desk.step(Command::Renew(vec![renewal]));
     desk.renew(&lease);
     assert_eq!(desk.lease(&work(1)).unwrap().progress, progress);
@@ -107,26 +101,15 @@ fn a_grant_that_nobody_picks_up_goes_on_after_the_claim_time() {
     desk.queue(&work(2));
     desk.queue(&work(3));
     desk.release(&first);
-    assert!(matches!(
-        desk.lease(&work(2)).unwrap().phase,
-        Phase::Granted { .. }
-    ));
+    assert!(matches!(desk.lease(&work(2)).unwrap().phase, Phase::Granted { .. }));
     desk.pass(secs(10));
     let step = desk.tick();
     assert!(desk.holds(&work(3)));
     assert!(step.events.iter().any(|event| matches!(
         event.what,
-        What::Ended {
-            how: Ending::Expired(Cause::NotClaimed),
-            draining: false,
-            ..
-        }
+        What::Ended { how: Ending::Expired(Cause::NotClaimed), draining: false, .. }
     )));
-    assert_eq!(
-        desk.ask(&work(2)),
-        Reply::Waiting,
-        "it stands at the end of the queue again"
-    );
+    assert_eq!(desk.ask(&work(2)), Reply::Waiting, "it stands at the end of the queue again");
 }
 
 #[test]
@@ -150,16 +133,9 @@ fn a_supervised_lease_is_held_from_its_claim_on() {
     let lease = desk.take(&request);
     assert_eq!(lease.deadline(), Some(desk.now + secs(10)));
     desk.pass(secs(5));
-    assert_eq!(
-        desk.take(&request),
-        lease,
-        "asking again does not put the claim off"
-    );
+    assert_eq!(desk.take(&request), lease, "asking again does not put the claim off");
     desk.claim(&lease);
-    assert_eq!(
-        desk.lease(&request).unwrap().deadline(),
-        Some(desk.now + secs(30))
-    );
+    assert_eq!(desk.lease(&request).unwrap().deadline(), Some(desk.now + secs(30)));
 }
 
 #[test]
@@ -223,18 +199,9 @@ fn leaving_the_queue_says_why() {
     for (id, reason) in [(2, CancelReason::TimedOut), (3, CancelReason::GaveUp)] {
         desk.queue(&work(id));
         desk.pass(secs(1));
-        let step = desk.step(Command::Cancel {
-            lease_id: work(id).lease_id,
-            reason,
-        });
+        let step = desk.step(Command::Cancel { lease_id: work(id).lease_id, reason });
         let waited_micros = 1_000_000;
-        assert_eq!(
-            step.events[0].what,
-            What::Cancelled {
-                reason,
-                waited_micros
-            }
-        );
+        assert_eq!(step.events[0].what, What::Cancelled { reason, waited_micros });
     }
     let counters = desk.view().ledger.counters;
     assert_eq!((counters.timed_out, counters.cancelled), (1, 1));
@@ -282,11 +249,7 @@ fn a_request_to_stop_reaches_every_heartbeat_after_it() {
     for _ in 0..2 {
         desk.pass(secs(5));
         let (deadline, stop) = desk.renew(&lease).held.unwrap();
-        assert_eq!(
-            deadline,
-            desk.now + secs(30),
-            "a fresh heartbeat is never robbed"
-        );
+        assert_eq!(deadline, desk.now + secs(30), "a fresh heartbeat is never robbed");
         assert_eq!(
             stop.map(|stop| (stop.at, stop.reason)),
             Some((asked_at, "soft timeout".into()))

@@ -31,10 +31,7 @@ fn equals_are_served_in_the_order_of_arrival() {
     let (mut desk, lease) = busy_desk();
     let all = [work(3), work(1), work(2)];
     all.iter().for_each(|request| desk.queue(request));
-    assert_eq!(
-        served_in_turn(&mut desk, lease, &all),
-        ["work 3", "work 1", "work 2"]
-    );
+    assert_eq!(served_in_turn(&mut desk, lease, &all), ["work 3", "work 1", "work 2"]);
     assert_eq!(desk.free(), [0]);
 }
 
@@ -90,11 +87,7 @@ fn two_of_three_gpus_are_granted_at_once_or_not_at_all() {
     let (first, second) = (desk.take(&work(1)), desk.take(&work(2)));
     let pair = work(3).any(2);
     desk.queue(&pair);
-    assert_eq!(
-        desk.free(),
-        [2],
-        "a request that cannot be met holds nothing"
-    );
+    assert_eq!(desk.free(), [2], "a request that cannot be met holds nothing");
     desk.release(&second);
     assert_eq!(desk.gpus(&pair), [1, 2]);
     assert!(desk.holds(&work(1)));
@@ -118,11 +111,7 @@ fn whoever_takes_any_gpu_leaves_the_one_that_a_waiter_names() {
     let mut desk = Desk::with_gpus(3);
     let last = desk.take(&work(1).on(&[2]));
     desk.queue(&work(2).on(&[0, 2]));
-    assert_eq!(
-        desk.take(&work(3)).gpus[0].0,
-        1,
-        "0 is named, so 1 is taken"
-    );
+    assert_eq!(desk.take(&work(3)).gpus[0].0, 1, "0 is named, so 1 is taken");
     desk.release(&last);
     assert!(desk.holds(&work(2)));
 }
@@ -185,9 +174,7 @@ fn once_first_in_line_a_large_request_waits_for_the_pass_bound_and_the_longest_l
             !over
         });
         for id in [10, 11] {
-            let request = work(1_000 * id + waited as u32)
-                .fixed(longest)
-                .without_waiting();
+            let request = work(1_000 * id + waited as u32).fixed(longest).without_waiting();
             if let Reply::Granted(lease) = desk.ask(&request) {
                 leases.push(lease);
             }

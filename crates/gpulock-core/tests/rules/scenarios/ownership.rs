@@ -44,26 +44,12 @@ fn no_command_with_a_stale_token_changes_the_lease() {
     let named = stale(lease.reference());
     let group = group_of(lease.lease_id);
     let words = || ("operator".to_owned(), "because".to_owned());
-    let seize = |mode| Command::Seize {
-        lease: named,
-        by: words().0,
-        reason: words().1,
-        mode,
-    };
+    let seize = |mode| Command::Seize { lease: named, by: words().0, reason: words().1, mode };
     let commands = [
-        Command::Claim {
-            lease: named,
-            group,
-        },
-        Command::Renew(vec![Renewal {
-            lease: named,
-            progress: None,
-        }]),
+        Command::Claim { lease: named, group },
+        Command::Renew(vec![Renewal { lease: named, progress: None }]),
         Command::Release(named),
-        Command::AskToStop {
-            lease: named,
-            reason: words().1,
-        },
+        Command::AskToStop { lease: named, reason: words().1 },
         seize(SeizeMode::Drain),
         seize(SeizeMode::IgnoreProcesses),
     ];
@@ -88,10 +74,7 @@ fn two_runs_of_one_task_are_two_owners() {
     second.task = "ocr".parse().unwrap();
     let lease = desk.take(&first);
     desk.queue(&second);
-    let forged = LeaseRef {
-        lease_id: second.lease_id,
-        token: lease.token,
-    };
+    let forged = LeaseRef { lease_id: second.lease_id, token: lease.token };
     assert_eq!(desk.step(Command::Release(forged)).reply, Reply::Lost);
     assert!(desk.holds(&first));
 }
@@ -163,30 +146,18 @@ fn a_claim_names_the_group_that_does_the_work() {
     let mut desk = Desk::with_gpus(1);
     let lease = desk.take(&work(1).supervised());
     assert_eq!(lease.group, None);
-    let Reply::Granted(claimed) = desk.claim(&lease) else {
-        panic!("not claimed")
-    };
+    let Reply::Granted(claimed) = desk.claim(&lease) else { panic!("not claimed") };
     assert_eq!(claimed.group, Some(group_of(lease.lease_id)));
     let again = desk.claim(&lease);
-    assert_eq!(
-        again,
-        Reply::Granted(claimed),
-        "claiming again answers the same"
-    );
+    assert_eq!(again, Reply::Granted(claimed), "claiming again answers the same");
 }
 
 #[test]
 fn a_claim_under_a_stale_token_names_no_group() {
     let mut desk = Desk::with_gpus(1);
     let lease = desk.take(&work(1).supervised());
-    let group = ProcessGroup {
-        session: 1,
-        ..group_of(lease.lease_id)
-    };
-    let step = desk.step(Command::Claim {
-        lease: stale(lease.reference()),
-        group,
-    });
+    let group = ProcessGroup { session: 1, ..group_of(lease.lease_id) };
+    let step = desk.step(Command::Claim { lease: stale(lease.reference()), group });
     assert_eq!(step.reply, Reply::Lost);
     assert_eq!(desk.lease(&work(1)).unwrap().group, None);
 }
@@ -198,10 +169,7 @@ fn one_client_renews_all_its_leases_in_one_call_and_hears_of_each() {
     desk.release(&first);
     desk.pass(secs(10));
     let renewals = [&first, &second]
-        .map(|lease| Renewal {
-            lease: lease.reference(),
-            progress: None,
-        })
+        .map(|lease| Renewal { lease: lease.reference(), progress: None })
         .to_vec();
     let Reply::Renewed(answers) = desk.step(Command::Renew(renewals)).reply else {
         panic!("no answer to heartbeats")
@@ -216,15 +184,9 @@ fn a_seizure_says_who_took_the_lease_and_why() {
     let lease = desk.take(&work(1));
     let step = desk.seize(&lease, SeizeMode::IgnoreProcesses);
     let told = step.events.iter().find_map(|event| match &event.what {
-        What::Ended {
-            how: gpulock_core::Ending::Seized { by, reason },
-            ..
-        } => Some((by, reason)),
+        What::Ended { how: gpulock_core::Ending::Seized { by, reason }, .. } => Some((by, reason)),
         _ => None,
     });
-    assert_eq!(
-        told,
-        Some((&"operator".to_owned(), &"hard timeout".to_owned()))
-    );
+    assert_eq!(told, Some((&"operator".to_owned(), &"hard timeout".to_owned())));
     assert_eq!(desk.view().ledger.counters.seized, 1);
 }

@@ -26,10 +26,7 @@ fn a_wait_for_oneself_on_any_gpu_is_refused() {
     desk.take(&outer);
     assert!(matches!(
         desk.refused(&work(2).any(2).inside(&[&outer])),
-        Refusal::SelfWait {
-            gpu: GpuIndex(0),
-            ..
-        }
+        Refusal::SelfWait { gpu: GpuIndex(0), .. }
     ));
     assert_eq!(desk.take(&work(3).any(1).inside(&[&outer])).gpus.len(), 1);
 }
@@ -41,14 +38,8 @@ fn a_wait_for_oneself_through_several_nested_leases_is_refused() {
     desk.take(&outer);
     desk.take(&middle.clone().inside(&[&outer]));
     let around = [&outer, &middle];
-    assert!(matches!(
-        desk.refused(&work(3).any(2).inside(&around)),
-        Refusal::SelfWait { .. }
-    ));
-    assert!(matches!(
-        desk.refused(&work(4).on(&[0]).inside(&around)),
-        Refusal::SelfWait { .. }
-    ));
+    assert!(matches!(desk.refused(&work(3).any(2).inside(&around)), Refusal::SelfWait { .. }));
+    assert!(matches!(desk.refused(&work(4).on(&[0]).inside(&around)), Refusal::SelfWait { .. }));
     desk.take(&work(5));
     desk.queue(&work(6).inside(&around));
 }
@@ -82,14 +73,8 @@ fn a_lease_on_a_gpu_that_left_the_pool_is_no_reason_to_refuse_another() {
 fn what_the_pool_does_not_have_is_refused_with_what_it_has() {
     let mut desk = Desk::with_gpus(3);
     let texts = [
-        (
-            work(1).on(&[5]),
-            "there is no GPU 5 in this pool, which has 0, 1 and 2",
-        ),
-        (
-            work(2).any(4),
-            "the pool cannot lend any 4 GPUs: it has 3 (0, 1 and 2)",
-        ),
+        (work(1).on(&[5]), "there is no GPU 5 in this pool, which has GPUs 0, 1 and 2"),
+        (work(2).any(4), "the pool cannot lend any 4 GPUs: it has GPUs 0, 1 and 2"),
         (work(3).any(0), "a request names at least one GPU"),
         (work(4).on(&[]), "a request names at least one GPU"),
     ];
@@ -98,7 +83,7 @@ fn what_the_pool_does_not_have_is_refused_with_what_it_has() {
     }
     let mut unknown = work(5);
     unknown.wish = Wish::Named(vec![GpuRef::Uuid("GPU-ffff".to_owned())]);
-    let text = "there is no GPU GPU-ffff in this pool, which has 0, 1 and 2";
+    let text = "there is no GPU GPU-ffff in this pool, which has GPUs 0, 1 and 2";
     assert_eq!(desk.refused(&unknown).to_string(), text);
 }
 
@@ -112,31 +97,17 @@ fn a_gpu_is_found_by_its_uuid() {
 
 #[test]
 fn a_pool_that_was_never_told_its_gpus_lends_none() {
-    let mut desk = Desk {
-        record: Record::default(),
-        now: START,
-    };
+    let mut desk = Desk { record: Record::default(), now: START };
     assert_eq!(desk.refused(&work(1)), Refusal::NoInventory);
-    assert_eq!(
-        desk.refused(&work(1)).to_string(),
-        "the pool does not know its GPUs yet"
-    );
+    assert_eq!(desk.refused(&work(1)).to_string(), "the pool does not know its GPUs yet");
 }
 
 #[test]
 fn a_pool_cannot_be_told_that_it_has_no_gpu() {
     let mut desk = Desk::with_gpus(1);
-    let inventory = Inventory {
-        source: InventorySource::Configuration,
-        gpus: vec![],
-    };
+    let inventory = Inventory { source: InventorySource::Configuration, gpus: vec![] };
     let settings = Settings::default();
-    let refusal = desk
-        .run(Command::Configure {
-            inventory,
-            settings,
-        })
-        .unwrap_err();
+    let refusal = desk.run(Command::Configure { inventory, settings }).unwrap_err();
     assert_eq!(refusal.to_string(), "a pool needs at least one GPU");
 }
 
@@ -145,9 +116,7 @@ fn with_fewer_gpus_a_waiter_that_can_never_be_met_is_dropped() {
     let mut desk = Desk::with_gpus(3);
     let lease = desk.take(&work(1).any(3));
     let (named, pair, one) = (work(2).on(&[2]), work(3).any(3), work(4));
-    [&named, &pair, &one]
-        .into_iter()
-        .for_each(|request| desk.queue(request));
+    [&named, &pair, &one].into_iter().for_each(|request| desk.queue(request));
     desk.configure(2);
     desk.release(&lease);
     assert_eq!(desk.waiting(), []);
@@ -171,10 +140,7 @@ fn a_gpu_that_left_the_pool_is_not_lent_again() {
     desk.configure(1);
     desk.take(&work(2));
     desk.queue(&work(3));
-    assert!(
-        desk.holds(&work(1)),
-        "a lease outlives the card's place in the pool"
-    );
+    assert!(desk.holds(&work(1)), "a lease outlives the card's place in the pool");
     desk.release(&lease);
     assert_eq!(desk.record.ahead_of(work(3).lease_id), Some(0));
 }
@@ -189,13 +155,9 @@ fn telling_a_pool_what_it_knows_changes_nothing() {
 
 #[test]
 fn where_nobody_knows_better_one_card_is_assumed() {
-    let card = Gpu {
-        index: GpuIndex(0),
-        uuid: None,
-        model: None,
-    };
+    let card = Gpu { index: GpuIndex(0), uuid: None, model: None };
     assert_eq!(Inventory::assumed().gpus, [card]);
-    assert_eq!(Inventory::assumed().to_string(), "0");
+    assert_eq!(Inventory::assumed().to_string(), "GPU 0");
 }
 
 #[test]

@@ -5,14 +5,8 @@ use gpulock_core::{Command, Parts, SeizeMode, Why};
 
 use crate::rules::support::*;
 
-const LEASES: Parts = Parts {
-    leases: true,
-    queue: false,
-};
-const BOTH: Parts = Parts {
-    leases: true,
-    queue: true,
-};
+const LEASES: Parts = Parts { leases: true, queue: false };
+const BOTH: Parts = Parts { leases: true, queue: true };
 
 #[test]
 fn joining_while_everything_is_taken_reads_only_the_leases() {
@@ -32,10 +26,7 @@ fn a_step_that_frees_a_gpu_reads_the_queue_even_if_it_is_empty() {
     let mut desk = Desk::with_gpus(1);
     let lease = desk.take(&work(1));
     let step = desk.release(&lease);
-    assert_eq!(
-        step.changes.reads, BOTH,
-        "somebody may be joining at this moment"
-    );
+    assert_eq!(step.changes.reads, BOTH, "somebody may be joining at this moment");
 }
 
 #[test]
@@ -44,11 +35,7 @@ fn leaving_the_queue_reads_it() {
     desk.take(&work(1));
     desk.queue(&work(2));
     assert_eq!(desk.cancel(&work(2)).changes.reads, BOTH);
-    assert_eq!(
-        desk.cancel(&work(2)).changes.reads,
-        BOTH,
-        "that it is not there was read too"
-    );
+    assert_eq!(desk.cancel(&work(2)).changes.reads, BOTH, "that it is not there was read too");
 }
 
 #[test]
@@ -57,10 +44,7 @@ fn a_heartbeat_while_everything_is_taken_does_not_disturb_the_queue() {
     let lease = desk.take(&work(1));
     desk.queue(&work(2));
     desk.pass(secs(1));
-    let renewal = gpulock_core::Renewal {
-        lease: lease.reference(),
-        progress: None,
-    };
+    let renewal = gpulock_core::Renewal { lease: lease.reference(), progress: None };
     let step = desk.step(Command::Renew(vec![renewal]));
     assert_eq!(step.changes.reads, LEASES);
     assert!(step.changes.ledger.is_none() && step.changes.waiters.is_empty());
@@ -85,20 +69,14 @@ fn a_decision_that_extends_a_lease_is_right_only_before_its_old_deadline() {
     let mut desk = Desk::with_gpus(1);
     let lease = desk.take(&work(1));
     desk.pass(secs(10));
-    let renewal = gpulock_core::Renewal {
-        lease: lease.reference(),
-        progress: None,
-    };
+    let renewal = gpulock_core::Renewal { lease: lease.reference(), progress: None };
     let renewed = desk.step(Command::Renew(vec![renewal]));
     assert_eq!(renewed.changes.not_after, lease.deadline());
     assert_eq!(desk.release(&lease).changes.not_after, None);
     let request = work(2).supervised();
     let granted = desk.take(&request);
     let group = group_of(granted.lease_id);
-    let claimed = desk.step(Command::Claim {
-        lease: granted.reference(),
-        group,
-    });
+    let claimed = desk.step(Command::Claim { lease: granted.reference(), group });
     assert_eq!(claimed.changes.not_after, granted.deadline());
 }
 
@@ -139,10 +117,7 @@ fn the_first_waiter_of_every_sight_is_told_to_watch_and_nobody_else() {
     }
     let step = desk.release(&lease);
     assert_eq!(woken(&step, Why::Granted), [work(2).lease_id]);
-    assert_eq!(
-        woken(&step, Why::Watch),
-        [work(4).lease_id, work(5).lease_id]
-    );
+    assert_eq!(woken(&step, Why::Watch), [work(4).lease_id, work(5).lease_id]);
 }
 
 #[test]
@@ -169,10 +144,7 @@ fn a_holder_that_loses_its_lease_by_force_is_told_at_once() {
     for mode in [SeizeMode::Drain, SeizeMode::IgnoreProcesses] {
         let mut desk = Desk::with_gpus(1);
         let lease = desk.take(&work(1));
-        assert_eq!(
-            woken(&desk.seize(&lease, mode), Why::Stop),
-            [lease.lease_id]
-        );
+        assert_eq!(woken(&desk.seize(&lease, mode), Why::Stop), [lease.lease_id]);
         assert_eq!(desk.seize(&lease, mode).wake, []);
     }
 }

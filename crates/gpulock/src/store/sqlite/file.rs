@@ -18,6 +18,12 @@ use crate::store::StoreError;
 /// <https://sqlite.org/fileformat2.html>).
 const APPLICATION_ID: u32 = 0x6770_6c6b;
 
+/// What the header of every store has at these places, and what SQLite would believe
+/// without a question: no room reserved in pages and how they are filled, the schema format
+/// of today, no automatic vacuum, UTF-8.
+const FIXED_IN_HEADER: [(usize, u32); 4] =
+    [(20, 0x0040_2020), (44, 4), (52, 0), (56, 1)];
+
 /// The newest format that this program reads and the one that it writes.
 const FORMAT: u32 = 1;
 
@@ -62,9 +68,10 @@ fn inspect(path: &Path) -> Result<Found, StoreError> {
         }
         Err(error) => return Err(not_writable(&place, &error)),
     };
-    if !file.metadata().is_ok_and(|meta| meta.is_file()) {
-        return Err(StoreError::NotWritable { place, reason: "it is not a file".to_owned() });
-    }
+    let length = match file.metadata() {
+        Ok(meta) if meta.is_file() => meta.len(),
+        _ => return Err(StoreError::NotWritable { place, reason: "it is not a file".to_owned() }),
+    };
     let mut header = [0; 100];
     let read = read_up_to(&mut file, &mut header).map_err(|error| not_writable(&place, &error))?;
     if !b"SQLite format 3\0".starts_with(&header[..read.min(16)]) {
@@ -74,12 +81,22 @@ fn inspect(path: &Path) -> Result<Found, StoreError> {
         return Err(damaged("the file is cut off in its header"));
     }
     let field = |at: usize| u32::from_be_bytes([header[at], header[at + 1], header[at + 2], header[at + 3]]);
+    let page_size = match u64::from(u16::from_be_bytes([header[16], header[17]])) {
+        1 => 65_536,
+        size => size.max(512),
+    };
+    if !length.is_multiple_of(page_size) {
+        return Err(damaged("the file is cut off in the middle of a page"));
+    }
     let (format, application_id) = (field(60), field(68));
     if application_id != APPLICATION_ID {
         return Err(StoreError::Foreign(place));
     }
     if format > FORMAT {
         return Err(StoreError::Newer { place, found: format, known: FORMAT });
+    }
+    if format == 0 || FIXED_IN_HEADER.iter().any(|(at, value)| field(*at) != *value) {
+        return Err(damaged("its header is not one that gpulock writes"));
     }
     Ok(Found::Store)
 }
@@ -115,7 +132,7 @@ fn create(path: &Path) -> Result<(), StoreError> {
         Err(error) => return Err(not_writable(&place, &error)),
     };
     let draft = with_suffix(path, &format!(".{:016x}.new", fastrand::u64(..)));
-    let built = build(&draft, folder_mode).and_then(|()| {
+    let built = build(&draft, folder_mode, path).and_then(|()| {
         move_into_place(&draft, path).map_err(|error| not_writable(&place, &error))
     });
     for suffix in ["", "-wal", "-shm", "-journal"] {
@@ -138,8 +155,8 @@ fn move_into_place(draft: &Path, path: &Path) -> io::Result<()> {
     }
 }
 
-fn build(draft: &Path, folder_mode: u32) -> Result<(), StoreError> {
-    let failed = |e| super::failed(draft, e);
+fn build(draft: &Path, folder_mode: u32, path: &Path) -> Result<(), StoreError> {
+    let failed = |e| super::failed(path, e);
     let connection = Connection::open(draft).map_err(failed)?;
     connection
         .execute_batch(&format!(
@@ -152,7 +169,7 @@ fn build(draft: &Path, folder_mode: u32) -> Result<(), StoreError> {
     // Whoever may create files in the folder may use the store in it.
     let mode = 0o600 | (folder_mode & 0o022) | ((folder_mode & 0o022) << 1);
     fs::set_permissions(draft, fs::Permissions::from_mode(mode))
-        .map_err(|error| not_writable(&place_of(draft), &error))
+        .map_err(|error| not_writable(&place_of(path), &error))
 }
 
 /// Called by SQLite while another process writes: a write takes some ten microseconds, so

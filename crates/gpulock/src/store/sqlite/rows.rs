@@ -12,8 +12,8 @@ use crate::store::{Versions, View, Wanted, Write};
 /// Events that are kept of each pool.
 const JOURNAL_CAP: i64 = 10_000;
 
-/// How often the journal is cut: once for so many events.
-const JOURNAL_CUT_EVERY: i64 = 64;
+/// How often the journal is cut: once for so many versions of the leases.
+const JOURNAL_CUT_EVERY: u64 = 256;
 
 /// A stamp this fresh is not written again, in microseconds.
 const STAMP_EVERY: u64 = 500_000;
@@ -146,7 +146,7 @@ pub(super) fn stamp(connection: &Connection, pool: &PoolName, asking: LeaseId, v
 
 /// Writes a step unless what it read has changed: then it answers `false`, with nothing
 /// written. Must be called inside a write transaction.
-pub(super) fn write(connection: &Connection, write: &Write<'_>) -> Result<bool> {
+pub(super) fn write(connection: &Connection, write: &Write<'_>, now: Time) -> Result<bool> {
     let changes = &write.step.changes;
     if !write_head(connection, write)? {
         return Ok(false);
@@ -181,7 +181,7 @@ pub(super) fn write(connection: &Connection, write: &Write<'_>) -> Result<bool> 
             .prepare_cached("UPDATE entry SET queue_len = queue_len + ?2 WHERE pool = ?1 AND kind = 2")?
             .execute(params![pool, grown_by])?;
     }
-    write.step.events.iter().try_for_each(|event| append(connection, pool, event))?;
+    append(connection, write, now)?;
     Ok(true)
 }
 
@@ -214,8 +214,9 @@ fn write_head(connection: &Connection, write: &Write<'_>) -> Result<bool> {
         Some(ledger) => update.execute(params![pool.as_str(), raise[0], raise[1], must_be[0], must_be[1], ledger])?,
         None => update.execute(params![pool.as_str(), raise[0], raise[1], must_be[0], must_be[1]])?,
     };
-    if updated == 0 && *expected == Versions::default() {
-        return create(connection, pool, after, ledger);
+    let unwritten = Versions::default();
+    if updated == 0 && expected.still_hold(unwritten, step.changes.reads) {
+        return create(connection, pool, unwritten.after(&step.changes), ledger);
     }
     Ok(updated == 1)
 }
@@ -250,20 +251,37 @@ fn join(connection: &Connection, pool: &str, waiter: &Waiter) -> Result<i64> {
     Ok(added as i64)
 }
 
-fn append(connection: &Connection, pool: &str, event: &Event) -> Result<()> {
-    let latest: i64 = connection
-        .prepare_cached("SELECT ifnull(max(id), 0) FROM entry WHERE pool = ?1 AND kind = 0")?
-        .query_row([pool], |row| row.get(0))?;
-    let id = latest + 1;
-    connection
-        .prepare_cached("INSERT INTO entry (pool, kind, id, body) VALUES (?1, 0, ?2, ?3)")?
-        .execute(params![pool, id, text(event)?])?;
-    if id % JOURNAL_CUT_EVERY == 0 {
+fn append(connection: &Connection, write: &Write<'_>, now: Time) -> Result<()> {
+    let pool = write.pool.as_str();
+    let version = write.expected.after(&write.step.changes).leases;
+    for (place, event) in write.step.events.iter().enumerate() {
         connection
-            .prepare_cached("DELETE FROM entry WHERE pool = ?1 AND kind = 0 AND id <= ?2")?
-            .execute(params![pool, id - JOURNAL_CAP])?;
+            .prepare_cached("INSERT INTO entry (pool, kind, id, body) VALUES (?1, 0, ?2, ?3)")?
+            .execute(params![pool, event_id(version, now, place), text(event)?])?;
+    }
+    if version % JOURNAL_CUT_EVERY == 0 {
+        connection
+            .prepare_cached(
+                "DELETE FROM entry WHERE pool = ?1 AND kind = 0 AND id <= (
+                     SELECT id FROM entry WHERE pool = ?1 AND kind = 0
+                     ORDER BY id DESC LIMIT 1 OFFSET ?2
+                 )",
+            )?
+            .execute(params![pool, JOURNAL_CAP])?;
     }
     Ok(())
+}
+
+/// Sorts events as they happened, without asking for the last one: by the version of the
+/// leases that they led to, which every step reads, and among those that left it as it was
+/// by the time of their writing. The last bytes tell apart those of one microsecond.
+fn event_id(version: u64, now: Time, place: usize) -> [u8; 22] {
+    let mut id = [0; 22];
+    id[..8].copy_from_slice(&version.to_be_bytes());
+    id[8..16].copy_from_slice(&now.as_micros().to_be_bytes());
+    id[16..18].copy_from_slice(&u16::try_from(place).unwrap_or(u16::MAX).to_be_bytes());
+    id[18..].copy_from_slice(&fastrand::u32(..).to_be_bytes());
+    id
 }
 
 pub(super) fn waiters(connection: &Connection, pool: &PoolName, limit: usize) -> Result<Vec<Waiter>> {
