@@ -18,6 +18,14 @@ pub struct Cli {
     #[command(subcommand)]
     pub command: Command,
 
+    /// What holds for every command.
+    #[command(flatten)]
+    pub everywhere: Everywhere,
+}
+
+/// Options of every command.
+#[derive(Debug, Args)]
+pub struct Everywhere {
     /// Where leases and queue are kept [default: the embedded store of this host].
     #[arg(long, global = true, value_name = "URL", help_heading = "Everywhere")]
     #[arg(value_parser = NonEmptyStringValueParser::new())]
@@ -30,6 +38,38 @@ pub struct Cli {
     /// The pool of GPUs [default: default].
     #[arg(long, global = true, value_name = "NAME", help_heading = "Everywhere")]
     pub pool: Option<PoolName>,
+}
+
+impl Cli {
+    /// Reads the arguments of this process.
+    ///
+    /// # Errors
+    /// What is wrong with them; also a request for help.
+    pub fn of_process() -> Result<Self, clap::Error> {
+        // `run` is started again and again, and describing all other commands to clap takes
+        // longer than reading its arguments. What it cannot read is read in full.
+        let is_run = std::env::args_os().nth(1).is_some_and(|verb| verb == "run");
+        if is_run && let Ok(OnlyRun { verb: OnlyVerb::Run(run), everywhere }) = OnlyRun::try_parse()
+        {
+            return Ok(Self { command: Command::Run(run), everywhere });
+        }
+        Self::try_parse()
+    }
+}
+
+/// The same arguments where the command is `run`.
+#[derive(Debug, Parser)]
+#[command(disable_help_flag = true, disable_help_subcommand = true)]
+struct OnlyRun {
+    #[command(subcommand)]
+    verb: OnlyVerb,
+    #[command(flatten)]
+    everywhere: Everywhere,
+}
+
+#[derive(Debug, Subcommand)]
+enum OnlyVerb {
+    Run(Run),
 }
 
 const EXIT_CODES: &str = "\

@@ -1,6 +1,6 @@
-//! The command line of gpulock: arguments in [`args`], one file for each command in
-//! [`commands`], everything printed through [`output`], exit codes in [`exit`], the reference
-//! pages in [`reference`](mod@reference).
+//! The command line of gpulock: arguments in `args`, one file for each command in
+//! `commands`, everything printed through `output`, exit codes in `exit`, the reference
+//! pages in `reference`.
 
 pub mod args;
 mod commands;

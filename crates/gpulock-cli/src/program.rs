@@ -2,7 +2,6 @@
 
 use std::process::ExitCode;
 
-use clap::Parser;
 use clap::error::ErrorKind;
 
 use crate::args::{Cli, Command};
@@ -24,7 +23,7 @@ pub fn main() -> ExitCode {
     // Before anything else, while forking is cheap. A wrong guess costs a process that ends
     // at once.
     let child = std::env::args_os().any(|argument| argument == "run").then(Child::fork);
-    let outcome = match Cli::try_parse() {
+    let outcome = match Cli::of_process() {
         Ok(cli) => carry_out(&cli, child),
         Err(error) => return misunderstood(&error),
     };

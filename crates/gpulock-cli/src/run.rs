@@ -51,6 +51,8 @@ pub(crate) async fn run(what: &Run, child: Child, session: &Session) -> Result<C
             let supervisor = Supervisor::new(lease, child, session, signals);
             let outcome = supervisor.run(orders).await;
             client.settle(PARTING).await;
+            // This process ends now: what it has open, the kernel closes faster.
+            std::mem::forget(client);
             outcome
         }
         Err(failure)

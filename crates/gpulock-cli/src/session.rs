@@ -35,9 +35,11 @@ pub(crate) enum Place {
 impl Session {
     /// Reads the configuration.
     pub(crate) fn load(cli: &Cli) -> Result<Self, Failure> {
-        let mut sources = Sources { file: cli.config.clone(), ..Sources::of_process() };
-        let flags =
-            [("store", cli.store.clone()), ("pool", cli.pool.as_ref().map(ToString::to_string))];
+        let mut sources = Sources { file: cli.everywhere.config.clone(), ..Sources::of_process() };
+        let flags = [
+            ("store", cli.everywhere.store.clone()),
+            ("pool", cli.everywhere.pool.as_ref().map(ToString::to_string)),
+        ];
         for (key, value) in flags {
             sources.flags.extend(value.map(|value| (key.to_owned(), value)));
         }
@@ -155,18 +157,18 @@ impl Session {
 
 fn said_by_flag(cli: &Cli, loaded: &Loaded) -> Vec<(&'static str, String)> {
     let absolute = |path: &Path| std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
-    let store = cli.store.as_ref().map(|url| match url.strip_prefix("sqlite:") {
+    let store = cli.everywhere.store.as_ref().map(|url| match url.strip_prefix("sqlite:") {
         Some(path) => {
             let path = path.strip_prefix("//").unwrap_or(path);
             format!("sqlite://{}", absolute(Path::new(path)).display())
         }
         None => url.clone(),
     });
-    let file = cli.config.as_ref().and(loaded.file.as_deref()).map(absolute);
+    let file = cli.everywhere.config.as_ref().and(loaded.file.as_deref()).map(absolute);
     let flags = [
         ("GPULOCK_STORE", store),
         ("GPULOCK_CONFIG", file.map(|path| path.display().to_string())),
-        ("GPULOCK_POOL", cli.pool.as_ref().map(ToString::to_string)),
+        ("GPULOCK_POOL", cli.everywhere.pool.as_ref().map(ToString::to_string)),
     ];
     flags.into_iter().filter_map(|(name, value)| Some((name, value?))).collect()
 }

@@ -9,7 +9,6 @@ use crate::request::Request;
 
 /// Something asked of a pool. Time comes in beside it, ids and randomness inside it.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-#[expect(clippy::large_enum_variant, reason = "one at a time is made and taken apart at once")]
 pub enum Command {
     /// Ask for GPUs, and ask again: for what is queued to stay in the queue, for what was
     /// granted to pick it up.

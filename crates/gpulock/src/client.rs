@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use gpulock_core::{
-    Command, GpuRef, Inventory, InventorySource, LeaseId, LeaseRef, Owner, PoolName, Refusal, Reply,
-    Request, SeizeMode, Settings, TaskName,
+    Command, GpuRef, Inventory, InventorySource, LeaseId, LeaseRef, Owner, PoolName, Refusal,
+    Reply, Request, SeizeMode, Settings, TaskName,
 };
 use tokio::runtime::Handle;
 use tokio::sync::{OnceCell, watch};
@@ -177,7 +177,12 @@ impl Client {
     ///
     /// # Errors
     /// If the store cannot be used.
-    pub async fn seize(&self, lease: LeaseRef, reason: &str, mode: SeizeMode) -> Result<bool, Error> {
+    pub async fn seize(
+        &self,
+        lease: LeaseRef,
+        reason: &str,
+        mode: SeizeMode,
+    ) -> Result<bool, Error> {
         let Owner { user, host, .. } = &self.inner.owner;
         let (by, reason) = (format!("{user}@{host}"), reason.to_owned());
         self.is_current(&Command::Seize { lease, by, reason, mode }).await
@@ -218,7 +223,6 @@ impl Client {
     pub(crate) async fn obtain(self, mut asking: Asking) -> Result<Lease, Error> {
         self.match_configured_gpus(&asking).await?;
         let post = self.inner.post().await;
-        asking.request.owner = self.inner.owner.clone();
         asking.request.channel = post.channel.clone();
         let mut granted = self.attempt(&mut asking, &post).await;
         if let Err(Error::Refused(Refusal::NoInventory)) = granted {
@@ -245,6 +249,7 @@ impl Client {
             post,
             polling: &options.polling,
             request: &asking.request,
+            command: Command::Acquire(asking.request.clone()),
             bounds: asking.bounds,
             witness: Witness::new(owner.sight().cloned(), scope, options.stop_grace),
             state: &asking.state,
@@ -295,10 +300,7 @@ pub(crate) struct Asking {
 }
 
 impl Asking {
-    fn patience<'a>(
-        &self,
-        tell: &'a (dyn Fn(Option<&StoreError>) + Send + Sync),
-    ) -> Patience<'a> {
+    fn patience<'a>(&self, tell: &'a (dyn Fn(Option<&StoreError>) + Send + Sync)) -> Patience<'a> {
         Patience { until: BootTime::now() + self.bounds.store_patience, tell }
     }
 }

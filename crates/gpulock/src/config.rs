@@ -99,11 +99,7 @@ impl Config {
             }
         }
         let file = file.map(|file| file.path);
-        Ok(Loaded {
-            config,
-            file,
-            warnings,
-        })
+        Ok(Loaded { config, file, warnings })
     }
 
     /// Every key with its effective value and the origin of it, in the order of the
@@ -135,12 +131,7 @@ impl Config {
             None => Err(outline.unknown(path, origin)),
             Some(Err(Wrong { reason, hint, line })) => {
                 let place = origin.at_line(line);
-                Err(ConfigError::WrongValue {
-                    key: path,
-                    place,
-                    reason,
-                    hint,
-                })
+                Err(ConfigError::WrongValue { key: path, place, reason, hint })
             }
             Some(Ok(())) => {
                 if !matches!(raw, Raw::Empty) {

@@ -91,7 +91,9 @@ impl DefaultPlace {
 
     /// What the user should know about who shares it, if it is not everybody.
     pub fn notice(&self) -> Option<String> {
-        let make = format!("`sudo install -d -m 2770 -g GROUP {SHARED_FOLDER}` makes one for all users in GROUP");
+        let make = format!(
+            "`sudo install -d -m 2770 -g GROUP {SHARED_FOLDER}` makes one for all users in GROUP"
+        );
         match self {
             Self::Shared(_) => None,
             Self::Private(path) => Some(format!(

@@ -43,9 +43,10 @@ impl Error {
         match self {
             Self::Store(error) => error.hint(),
             Self::Refused(refusal) => hint_for(refusal),
-            Self::NotAcquired(_) => {
-                Some("`gpulock status` shows who holds and who waits; wait longer with --wait".to_owned())
-            }
+            Self::NotAcquired(_) => Some(
+                "`gpulock status` shows who holds and who waits; wait longer with --wait"
+                    .to_owned(),
+            ),
             Self::Driver(_) => Some(
                 "list the GPUs in config.yml (`gpus: [0, 1]`) to do without the driver".to_owned(),
             ),
@@ -60,7 +61,8 @@ fn hint_for(refusal: &Refusal) -> Option<String> {
             "`gpulock status` lists the GPUs; `gpulock doctor` asks the driver again".to_owned()
         }
         Refusal::SelfWait { .. } => {
-            "work inside a lease may use its GPUs as they are; leave out the inner `gpulock run`".to_owned()
+            "work inside a lease may use its GPUs as they are; leave out the inner `gpulock run`"
+                .to_owned()
         }
         Refusal::NothingAsked => "ask for at least one GPU".to_owned(),
         Refusal::NoInventory | Refusal::EmptyInventory => {
@@ -116,7 +118,9 @@ impl fmt::Display for Holder {
 impl fmt::Display for NotAcquired {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.waited {
-            Some(waited) => write!(f, "{} did not become free within {}", self.wanted, brief(waited))?,
+            Some(waited) => {
+                write!(f, "{} did not become free within {}", self.wanted, brief(waited))?
+            }
             None if self.wanted.ends_with('s') || self.wanted.contains(" and ") => {
                 write!(f, "{} are not free", self.wanted)?;
             }

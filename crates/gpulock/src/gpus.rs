@@ -25,7 +25,9 @@ pub async fn inventory(configured: Option<Vec<GpuRef>>) -> Result<Inventory, Err
     });
     let cards = match tokio::time::timeout(DRIVER_PATIENCE, answered).await {
         Ok(Ok(cards)) => cards,
-        Ok(Err(_)) | Err(_) => Err(format!("it did not answer within {} s", DRIVER_PATIENCE.as_secs())),
+        Ok(Err(_)) | Err(_) => {
+            Err(format!("it did not answer within {} s", DRIVER_PATIENCE.as_secs()))
+        }
     };
     match (configured, cards) {
         (Some(names), cards) => Ok(from_list(&names, &cards.ok().flatten().unwrap_or_default())),
@@ -67,7 +69,9 @@ fn ask_driver() -> Result<Option<Vec<Gpu>>, String> {
 
     let nvml = match Nvml::init() {
         Ok(nvml) => nvml,
-        Err(NvmlError::LibloadingError(_) | NvmlError::LibraryNotFound | NvmlError::DriverNotLoaded) => {
+        Err(
+            NvmlError::LibloadingError(_) | NvmlError::LibraryNotFound | NvmlError::DriverNotLoaded,
+        ) => {
             return Ok(None);
         }
         Err(error) => return Err(error.to_string()),
@@ -102,7 +106,8 @@ mod tests {
         let driver = [card(0, "GPU-a"), card(1, "GPU-b")];
         let by_uuid = from_list(&[GpuRef::Uuid("GPU-b".to_owned())], &driver);
         assert_eq!(by_uuid.gpus, [card(1, "GPU-b")]);
-        let by_index = from_list(&[GpuRef::Index(GpuIndex(1)), GpuRef::Index(GpuIndex(0))], &driver);
+        let by_index =
+            from_list(&[GpuRef::Index(GpuIndex(1)), GpuRef::Index(GpuIndex(0))], &driver);
         assert_eq!(by_index.gpus, driver);
     }
 

@@ -162,7 +162,10 @@ impl Keeper {
 
     fn next_moment(&self) -> Option<BootTime> {
         let kept = self.lock();
-        kept.values().filter(|one| one.is_believed()).map(|one| one.next_renewal.min(one.next_mark())).min()
+        kept.values()
+            .filter(|one| one.is_believed())
+            .map(|one| one.next_renewal.min(one.next_mark()))
+            .min()
     }
 
     fn next_mark(&self) -> BootTime {

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use gpulock_core::{
-    Command, Ending, Event, Gpu, GpuIndex, LeaseId, LeaseRef, ProcessGroup, Progress, Reply, StopRequest,
-    Token, What,
+    Command, Ending, Event, Gpu, GpuIndex, LeaseId, LeaseRef, ProcessGroup, Progress, Reply,
+    StopRequest, Token, What,
 };
 use tokio::sync::watch;
 
@@ -40,15 +40,9 @@ impl Lease {
         waited: Duration,
     ) -> Self {
         let cards = grant.pool.ledger.inventory.map(|inventory| inventory.gpus).unwrap_or_default();
-        let gpus = cards.into_iter().filter(|card| grant.lease.gpus.contains(&card.index)).collect();
-        Self {
-            client,
-            record: grant.lease,
-            gpus,
-            waited,
-            state,
-            is_released: false,
-        }
+        let gpus =
+            cards.into_iter().filter(|card| grant.lease.gpus.contains(&card.index)).collect();
+        Self { client, record: grant.lease, gpus, waited, state, is_released: false }
     }
 
     /// Its identity.
@@ -274,7 +268,10 @@ async fn release(stored: &Stored, record: &gpulock_core::Lease) -> Result<Settle
 
 /// Releases after an attempt whose answer is missing. If the lease is gone, that attempt
 /// may have ended it, which the journal knows; naming it once more would be a violation.
-async fn release_again(stored: &Stored, record: &gpulock_core::Lease) -> Result<Settled, StepError> {
+async fn release_again(
+    stored: &Stored,
+    record: &gpulock_core::Lease,
+) -> Result<Settled, StepError> {
     let view = stored.store.read(&stored.pool, None).await?;
     if view.pool.leases.iter().any(|lease| lease.reference() == record.reference()) {
         return release(stored, record).await;
@@ -287,7 +284,10 @@ async fn release_again(stored: &Stored, record: &gpulock_core::Lease) -> Result<
 }
 
 /// What happened lately to the task of this lease.
-async fn history_of(stored: &Stored, record: &gpulock_core::Lease) -> Result<Vec<Event>, StoreError> {
+async fn history_of(
+    stored: &Stored,
+    record: &gpulock_core::Lease,
+) -> Result<Vec<Event>, StoreError> {
     let wanted = Wanted { limit: 1_000, task: Some(record.task.clone()) };
     stored.store.history(&stored.pool, &wanted).await
 }

@@ -2,7 +2,7 @@
 
 use gpulock_core::{
     GpuIndex, GpuRef, InventorySource, Lease, LeaseId, LockKey, Phase, PoolName, Priority, Term,
-    Time, Wants, Waiter,
+    Time, Waiter, Wants,
 };
 use serde::Serialize;
 

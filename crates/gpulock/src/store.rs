@@ -22,7 +22,8 @@
 //! 7. An error says whether trying again can help ([`StoreError::is_transient`]). A store
 //!    that is damaged, foreign or newer is refused and left as it is.
 //!
-//! The suite [`conformance`](crate::conformance) tests each promise by name on any store.
+//! The suite `gpulock::conformance` (feature `conformance`) tests each promise by name on
+//! any store.
 
 use std::fmt;
 use std::path::PathBuf;

@@ -22,7 +22,11 @@ mod tests {
     #[test]
     fn spans_show_their_two_largest_units() {
         let shown = [
-            (0.04, "0.0s"), (3.26, "3.3s"), (45.9, "45s"), (200.0, "3m 20s"), (3_900.0, "1h 5m"),
+            (0.04, "0.0s"),
+            (3.26, "3.3s"),
+            (45.9, "45s"),
+            (200.0, "3m 20s"),
+            (3_900.0, "1h 5m"),
             (180_000.0, "2d 2h"),
         ];
         for (seconds, text) in shown {

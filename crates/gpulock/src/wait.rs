@@ -64,6 +64,8 @@ pub(crate) struct Wait<'a> {
     pub(crate) post: &'a Post,
     pub(crate) polling: &'a Polling,
     pub(crate) request: &'a Request,
+    /// Asks for that request, again and again.
+    pub(crate) command: Command,
     pub(crate) bounds: Bounds,
     pub(crate) witness: Witness,
     pub(crate) state: &'a watch::Sender<WaitState>,
@@ -81,7 +83,10 @@ impl Wait<'_> {
     /// Asks, and waits until the request is granted. `called_off` ends the wait when its
     /// other end is dropped. What a failed request leaves in the store is to be
     /// [withdrawn](crate::withdrawal).
-    pub(crate) async fn run(mut self, called_off: &mut oneshot::Receiver<()>) -> Result<Grant, Error> {
+    pub(crate) async fn run(
+        mut self,
+        called_off: &mut oneshot::Receiver<()>,
+    ) -> Result<Grant, Error> {
         let granted = self.ask_until_granted(called_off).await;
         self.post.forget(self.request.lease_id);
         granted
@@ -104,7 +109,9 @@ impl Wait<'_> {
                 return Ok(Grant { lease, pool: outcome.pool, runs_from });
             }
             if outcome.reply == Reply::Lost {
-                return Err(Error::Lost("its grant was taken back before it was picked up".to_owned()));
+                return Err(Error::Lost(
+                    "its grant was taken back before it was picked up".to_owned(),
+                ));
             }
             let findings = self.witness.examine(&outcome.pool, outcome.now, self.request.lease_id);
             let decisive = findings.is_decisive(&outcome.pool);
@@ -131,13 +138,13 @@ impl Wait<'_> {
     }
 
     async fn ask(&self) -> Result<Outcome, Error> {
-        let command = Command::Acquire(self.request.clone());
-        self.carry_out(&command).await
+        self.carry_out(&self.command).await
     }
 
     async fn carry_out(&self, command: &Command) -> Result<Outcome, Error> {
         let tell = tell_trouble(self.state);
-        let patience = Patience { until: BootTime::now() + self.bounds.store_patience, tell: &tell };
+        let patience =
+            Patience { until: BootTime::now() + self.bounds.store_patience, tell: &tell };
         let asking = Some(self.request.lease_id);
         Ok(self.stored.step_patiently(command, asking, &patience).await?)
     }
@@ -154,7 +161,11 @@ impl Wait<'_> {
         let is_first = outcome.ahead.unwrap_or(outcome.pool.queue_len.saturating_sub(1)) == 0;
         let deadline = outcome.next_deadline.map(|deadline| {
             // The first in line is there on time, the others do not all come with it.
-            let late = if is_first { Duration::ZERO } else { Duration::from_secs(1).mul_f64(fastrand::f64()) };
+            let late = if is_first {
+                Duration::ZERO
+            } else {
+                Duration::from_secs(1).mul_f64(fastrand::f64())
+            };
             deadline.since(outcome.now) + Duration::from_millis(1) + late
         });
         let own_end = self.bounds.until.map(BootTime::left);

@@ -11,7 +11,8 @@ use std::task::Poll;
 use std::time::Duration;
 
 use gpulock_core::{
-    Evidence, Lease, LeaseId, Owner, Phase, Pool, Process, ProcessGroup, Sight, Subject, Time, Waiter,
+    Evidence, Lease, LeaseId, Owner, Phase, Pool, Process, ProcessGroup, Sight, Subject, Time,
+    Waiter,
 };
 
 use crate::clock::BootTime;
@@ -156,7 +157,9 @@ impl Witness {
             let lease_id = lease.lease_id.to_string();
             // What is not ours to stop is waited for, and shown as draining meanwhile.
             let left = match process::press(group, &lease_id, over_for, self.grace) {
-                Ok(Pressed::Signalled(left) | Pressed::NotAllowed(left) | Pressed::NotSure(left)) => left,
+                Ok(
+                    Pressed::Signalled(left) | Pressed::NotAllowed(left) | Pressed::NotSure(left),
+                ) => left,
                 Ok(Pressed::Gone) | Err(_) => Vec::new(),
             };
             left.iter().for_each(|process| self.watch(*process, findings));
@@ -205,8 +208,11 @@ impl Findings {
         self.evidence.iter().any(|evidence| match evidence.subject {
             Subject::Waiter(_) => true,
             Subject::Lease(lease) => pool.lease(lease.lease_id).is_some_and(|lease| {
-                let in_use =
-                    if lease.group.is_some() { evidence.group_alive } else { evidence.holder_alive };
+                let in_use = if lease.group.is_some() {
+                    evidence.group_alive
+                } else {
+                    evidence.holder_alive
+                };
                 !lease.is_over() || !in_use
             }),
         })

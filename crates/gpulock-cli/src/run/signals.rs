@@ -55,11 +55,13 @@ impl Signals {
     }
 }
 
-/// Bit N-1 is set if signal N is ignored, see `SigIgn` in proc(5).
+/// Bit N-1 is set if signal N is ignored: field 33 of `/proc/self/stat`, see proc(5). It
+/// knows no real-time signals, and they are not asked for.
 fn ignored_signals() -> u64 {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
-    mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).unwrap_or(0)
+    let stat = std::fs::read_to_string("/proc/self/stat").unwrap_or_default();
+    // The second field is the name of the program, in parentheses; it may contain any.
+    let fields = stat.rsplit_once(')').map(|(_, fields)| fields.split_ascii_whitespace());
+    fields.and_then(|mut fields| fields.nth(30)?.parse().ok()).unwrap_or(0)
 }
 
 /// Whether this signal asks to end.

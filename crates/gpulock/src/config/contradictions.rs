@@ -43,9 +43,7 @@ impl Config {
         let entry = |path: &str| entries.iter().find(|entry| entry.path == path);
         let finding = |clash: Clash| {
             let (first, second) = (entry(clash.first)?, entry(clash.second)?);
-            let mut written = [first, second]
-                .into_iter()
-                .filter(|it| it.origin != Origin::Default);
+            let mut written = [first, second].into_iter().filter(|it| it.origin != Origin::Default);
             let place = written.next()?.origin.clone();
             let message = format!(
                 "`{}` ({}, {}) {} `{}` ({}, {}), so {}",
@@ -59,24 +57,10 @@ impl Config {
                 clash.outcome,
             );
             let hint = clash.hint.to_owned();
-            Some(Finding {
-                severity: clash.severity,
-                message,
-                place,
-                hint,
-            })
+            Some(Finding { severity: clash.severity, message, place, hint })
         };
-        let clashes = [
-            self.level_clashes(),
-            self.waiting_clashes(),
-            self.server_clashes(),
-        ];
-        clashes
-            .into_iter()
-            .flatten()
-            .flatten()
-            .filter_map(finding)
-            .collect()
+        let clashes = [self.level_clashes(), self.waiting_clashes(), self.server_clashes()];
+        clashes.into_iter().flatten().flatten().filter_map(finding).collect()
     }
 
     /// Clashes among deadlines and heartbeats.
@@ -159,26 +143,22 @@ impl Config {
                 outcome: "the first pause is longer than the longest",
                 hint: "lower poll_interval, or raise max_poll_interval",
             }),
-            lock.fallback_timeout
-                .filter(|_| !lock.use_event_driven)
-                .map(|_| Clash {
-                    severity: Severity::Warning,
-                    first: FALLBACK,
-                    relation: "does not count beside",
-                    second: EVENTS,
-                    outcome: "max_poll_interval alone limits the pauses",
-                    hint: "remove fallback_timeout, or set use_event_driven to true",
-                }),
-            lock.fallback_timeout
-                .filter(|cap| *cap < lock.poll_interval)
-                .map(|_| Clash {
-                    severity: Severity::Warning,
-                    first: FALLBACK,
-                    relation: "is below",
-                    second: POLL,
-                    outcome: "poll_interval is never reached",
-                    hint: "raise fallback_timeout, or lower poll_interval",
-                }),
+            lock.fallback_timeout.filter(|_| !lock.use_event_driven).map(|_| Clash {
+                severity: Severity::Warning,
+                first: FALLBACK,
+                relation: "does not count beside",
+                second: EVENTS,
+                outcome: "max_poll_interval alone limits the pauses",
+                hint: "remove fallback_timeout, or set use_event_driven to true",
+            }),
+            lock.fallback_timeout.filter(|cap| *cap < lock.poll_interval).map(|_| Clash {
+                severity: Severity::Warning,
+                first: FALLBACK,
+                relation: "is below",
+                second: POLL,
+                outcome: "poll_interval is never reached",
+                hint: "raise fallback_timeout, or lower poll_interval",
+            }),
             (lock.claim_time < lock.longest_pause()).then_some(Clash {
                 severity: match lock.use_event_driven {
                     true => Severity::Warning,
@@ -186,11 +166,7 @@ impl Config {
                 },
                 first: CLAIM,
                 relation: "is below the longest pause of a waiter,",
-                second: if lock.exponential_backoff {
-                    MAX_POLL
-                } else {
-                    POLL
-                },
+                second: if lock.exponential_backoff { MAX_POLL } else { POLL },
                 outcome: "a waiter that was not woken loses its grant before it looks",
                 hint: "raise claim_time, or shorten the pauses",
             }),
@@ -237,23 +213,11 @@ mod tests {
             "gpu_lock_monitor: {timeout_levels: {soft_timeout: 7200}}",
             "error soft_timeout hard_timeout",
         ),
-        (
-            "gpu_lock_monitor: {heartbeat: {interval: 15}}",
-            "error interval timeout",
-        ),
-        (
-            "gpu_lock_monitor: {heartbeat: {timeout: 7200}}",
-            "warning timeout hard_timeout",
-        ),
-        (
-            "gpu_lock: {lock_timeout: 7199}",
-            "warning lock_timeout hard_timeout",
-        ),
+        ("gpu_lock_monitor: {heartbeat: {interval: 15}}", "error interval timeout"),
+        ("gpu_lock_monitor: {heartbeat: {timeout: 7200}}", "warning timeout hard_timeout"),
+        ("gpu_lock: {lock_timeout: 7199}", "warning lock_timeout hard_timeout"),
         ("gpu_lock: {stop_grace: 20}", "warning stop_grace timeout"),
-        (
-            "gpu_lock: {max_wait_time: 1799}",
-            "warning max_wait_time warning",
-        ),
+        ("gpu_lock: {max_wait_time: 1799}", "warning max_wait_time warning"),
         (
             "gpu_lock: {poll_interval: 10.5, claim_time: 11}",
             "error poll_interval max_poll_interval",
@@ -262,18 +226,9 @@ mod tests {
             "gpu_lock: {use_event_driven: false, fallback_timeout: 5}",
             "warning fallback_timeout use_event_driven",
         ),
-        (
-            "gpu_lock: {fallback_timeout: 1}",
-            "warning fallback_timeout poll_interval",
-        ),
-        (
-            "gpu_lock: {claim_time: 9}",
-            "warning claim_time max_poll_interval",
-        ),
-        (
-            "gpu_lock: {claim_time: 9, use_event_driven: no}",
-            "error claim_time max_poll_interval",
-        ),
+        ("gpu_lock: {fallback_timeout: 1}", "warning fallback_timeout poll_interval"),
+        ("gpu_lock: {claim_time: 9}", "warning claim_time max_poll_interval"),
+        ("gpu_lock: {claim_time: 9, use_event_driven: no}", "error claim_time max_poll_interval"),
         ("server: {listen: '0.0.0.0:8788'}", "warning listen tokens"),
     ];
 
@@ -281,11 +236,7 @@ mod tests {
     fn contradictions_name_both_places_and_a_way_out() {
         let listed = |file: &str| {
             let findings = Scene::with(file).config().contradictions();
-            assert!(
-                findings
-                    .iter()
-                    .all(|it| it.place != Origin::Default && !it.hint.is_empty())
-            );
+            assert!(findings.iter().all(|it| it.place != Origin::Default && !it.hint.is_empty()));
             let brief = |it: &Finding| {
                 let keys: Vec<_> = it.message.split('`').skip(1).step_by(2).take(2).collect();
                 let last = |key: &str| key.rsplit('.').next().unwrap().to_owned();

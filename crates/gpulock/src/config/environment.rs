@@ -17,9 +17,7 @@ impl Environment {
     /// refused where a value is made of it.
     pub fn of_process() -> Self {
         let text = |text: std::ffi::OsString| text.to_string_lossy().into_owned();
-        std::env::vars_os()
-            .map(|(name, value)| (text(name), text(value)))
-            .collect()
+        std::env::vars_os().map(|(name, value)| (text(name), text(value))).collect()
     }
 
     /// The text of a variable, also an empty one.
@@ -43,21 +41,12 @@ impl Environment {
     pub(super) fn given(&self, outline: &Outline) -> Result<Vec<Given>, ConfigError> {
         let mut given = Vec::new();
         for (variable, path) in self.paths() {
-            let origin = Origin::Environment {
-                variable: variable.to_owned(),
-            };
+            let origin = Origin::Environment { variable: variable.to_owned() };
             if outline.has_key(&path) {
                 if let Some(text) = self.value(variable) {
-                    given.push(Given {
-                        path,
-                        raw: Raw::from_text(text),
-                        origin,
-                    });
+                    given.push(Given { path, raw: Raw::from_text(text), origin });
                 }
-            } else if path
-                .split_once('.')
-                .is_some_and(|(first, _)| outline.has_section(first))
-            {
+            } else if path.split_once('.').is_some_and(|(first, _)| outline.has_section(first)) {
                 return Err(outline.unknown(path, origin));
             }
         }
@@ -69,24 +58,14 @@ impl Environment {
         self.0.keys().filter_map(|variable| {
             let name = variable.strip_prefix("GPULOCK_")?;
             let capitals = !name.contains(|c: char| c.is_ascii_lowercase());
-            capitals.then(|| {
-                (
-                    variable.as_str(),
-                    name.to_ascii_lowercase().replace("__", "."),
-                )
-            })
+            capitals.then(|| (variable.as_str(), name.to_ascii_lowercase().replace("__", ".")))
         })
     }
 }
 
 impl<N: Into<String>, V: Into<String>> FromIterator<(N, V)> for Environment {
     fn from_iter<I: IntoIterator<Item = (N, V)>>(variables: I) -> Self {
-        Self(
-            variables
-                .into_iter()
-                .map(|(name, value)| (name.into(), value.into()))
-                .collect(),
-        )
+        Self(variables.into_iter().map(|(name, value)| (name.into(), value.into())).collect())
     }
 }
 
@@ -132,17 +111,8 @@ mod tests {
                 ("GPULOCK_POOL", ""),
             ])
             .loaded();
-        assert_eq!(
-            (loaded.config, loaded.warnings),
-            (Config::default(), Vec::new())
-        );
-        let loaded = Scene::empty()
-            .env([("GPULOCK_GPULOCK__POLL_INTERVAL", "1")])
-            .loaded();
-        assert!(
-            loaded.warnings[0].message.contains("`gpu_lock`"),
-            "{:?}",
-            loaded.warnings
-        );
+        assert_eq!((loaded.config, loaded.warnings), (Config::default(), Vec::new()));
+        let loaded = Scene::empty().env([("GPULOCK_GPULOCK__POLL_INTERVAL", "1")]).loaded();
+        assert!(loaded.warnings[0].message.contains("`gpu_lock`"), "{:?}", loaded.warnings);
     }
 }

@@ -31,22 +31,12 @@ impl ConfigFile {
     /// names, which must exist, else `config.yml` of the working folder, else that of the
     /// host.
     pub(super) fn find(sources: &Sources) -> Result<Option<Self>, ConfigError> {
-        let variable = sources
-            .environment
-            .value("GPULOCK_CONFIG")
-            .map(PathBuf::from);
+        let variable = sources.environment.value("GPULOCK_CONFIG").map(PathBuf::from);
         if let Some(named) = sources.file.clone().or(variable) {
-            let path = sources
-                .folder
-                .as_deref()
-                .unwrap_or(Path::new(""))
-                .join(named);
+            let path = sources.folder.as_deref().unwrap_or(Path::new("")).join(named);
             return Self::read(path).map(Some);
         }
-        let here = sources
-            .folder
-            .as_ref()
-            .map(|folder| folder.join("config.yml"));
+        let here = sources.folder.as_ref().map(|folder| folder.join("config.yml"));
         for path in here.into_iter().chain(sources.host_file.clone()) {
             match Self::read(path) {
                 Err(ConfigError::Unreadable { source, .. })
@@ -68,15 +58,8 @@ impl ConfigFile {
             return Err(ConfigError::TooLarge { path });
         }
         let malformed = |Malformed { line, reason, hint }| {
-            let place = Origin::File {
-                path: path.clone(),
-                line,
-            };
-            ConfigError::Malformed {
-                place,
-                reason,
-                hint,
-            }
+            let place = Origin::File { path: path.clone(), line };
+            ConfigError::Malformed { place, reason, hint }
         };
         let entries = entries(&bytes).map_err(malformed)?;
         Ok(Self { path, entries })
@@ -94,10 +77,7 @@ impl ConfigFile {
     /// Warnings for keys of the top that are nearly ours.
     pub(super) fn misspelt_sections(&self, outline: &Outline) -> Vec<Finding> {
         let misspelt = |key: &Node| outline.misspelt(&walk::visible(key.text()?), self.place(key));
-        self.entries
-            .iter()
-            .filter_map(|(key, _)| misspelt(key))
-            .collect()
+        self.entries.iter().filter_map(|(key, _)| misspelt(key)).collect()
     }
 
     /// A section of the top, with its key.
@@ -108,10 +88,7 @@ impl ConfigFile {
     }
 
     pub(super) fn place(&self, node: &Node) -> Origin {
-        Origin::File {
-            path: self.path.clone(),
-            line: node.line,
-        }
+        Origin::File { path: self.path.clone(), line: node.line }
     }
 
     /// What is written as the value of the key `path`.
@@ -127,21 +104,15 @@ impl ConfigFile {
         }
         match &value.content {
             Content::Scalar { .. } if value.is_null() => Ok(Raw::Empty),
-            Content::Scalar { text, .. } => Ok(Raw::from_text(&self.complete(
-                path,
-                value,
-                text,
-                environment,
-            )?)),
+            Content::Scalar { text, .. } => {
+                Ok(Raw::from_text(&self.complete(path, value, text, environment)?))
+            }
             Content::Mapping(_) => Ok(Raw::Mapping(Arc::clone(value))),
             Content::List(items) => {
                 let item = |item: &Arc<Node>| match item.text() {
                     Some(text) => {
                         let text = self.complete(path, item, text, environment)?;
-                        Ok(Item {
-                            text: text.trim().to_owned(),
-                            line: item.line,
-                        })
+                        Ok(Item { text: text.trim().to_owned(), line: item.line })
                     }
                     None => Err(self.wrong(
                         path,
@@ -250,13 +221,7 @@ mod tests {
     fn a_folder_in_place_of_the_file_is_an_error_with_a_way_out() {
         let scene = Scene::empty();
         fs::create_dir(scene.path("config.yml")).unwrap();
-        assert!(
-            scene
-                .error()
-                .hint()
-                .unwrap()
-                .starts_with("name the file inside it")
-        );
+        assert!(scene.error().hint().unwrap().starts_with("name the file inside it"));
     }
 
     #[test]

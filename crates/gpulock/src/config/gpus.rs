@@ -22,20 +22,11 @@ pub(super) fn read(raw: &Raw) -> Result<Gpus, Wrong> {
     }
     let names = raw.each(read_name)?;
     if names.is_empty() {
-        return Err(Wrong::new(
-            "names no GPU",
-            "write `auto`, or a list such as [0, 1]",
-        ));
+        return Err(Wrong::new("names no GPU", "write `auto`, or a list such as [0, 1]"));
     }
-    let twice = names
-        .iter()
-        .enumerate()
-        .find(|(place, name)| names[..*place].contains(name));
+    let twice = names.iter().enumerate().find(|(place, name)| names[..*place].contains(name));
     if let Some((_, name)) = twice {
-        return Err(Wrong::new(
-            format!("names GPU {name} twice"),
-            "write each GPU once",
-        ));
+        return Err(Wrong::new(format!("names GPU {name} twice"), "write each GPU once"));
     }
     Ok(Gpus::These(names))
 }

@@ -89,15 +89,7 @@ mod tests {
     #[test]
     fn what_cannot_be_replaced_is_an_error() {
         assert_eq!(completed("a ${NONE}"), Err(Unresolved::Unset("NONE")));
-        for text in [
-            "${",
-            "${HOST",
-            "${}",
-            "${:x}",
-            "${A B}",
-            "${1A}",
-            "${HOST:-x}",
-        ] {
+        for text in ["${", "${HOST", "${}", "${:x}", "${A B}", "${1A}", "${HOST:-x}"] {
             assert_eq!(completed(text), Err(Unresolved::Malformed), "{text}");
         }
     }

@@ -26,12 +26,7 @@ pub(super) struct Kind<T> {
 
 impl<T> Kind<T> {
     const fn new(read: fn(&Raw) -> Result<T, Wrong>, show: fn(&T) -> String) -> Self {
-        Self {
-            unit: "",
-            only_in_file: false,
-            read,
-            show,
-        }
+        Self { unit: "", only_in_file: false, read, show }
     }
 
     const fn with_unit(self, unit: &'static str) -> Self {
@@ -68,15 +63,11 @@ pub(super) const POOL: Kind<String> = Kind::new(|raw| pool(raw.text()?), String:
 
 pub(super) const GPUS: Kind<Gpus> = Kind::new(gpus::read, Gpus::to_string);
 
-pub(super) const ON_STORE_ERROR: Kind<OnStoreError> = Kind::new(
-    |raw| OnStoreError::read(raw.text()?),
-    OnStoreError::to_string,
-);
+pub(super) const ON_STORE_ERROR: Kind<OnStoreError> =
+    Kind::new(|raw| OnStoreError::read(raw.text()?), OnStoreError::to_string);
 
-pub(super) const PATH: Kind<PathBuf> = Kind::new(
-    |raw| Ok(PathBuf::from(raw.text()?)),
-    |path| path.display().to_string(),
-);
+pub(super) const PATH: Kind<PathBuf> =
+    Kind::new(|raw| Ok(PathBuf::from(raw.text()?)), |path| path.display().to_string());
 
 pub(super) const LISTEN: Kind<SocketAddr> =
     Kind::new(|raw| listen(raw.text()?), SocketAddr::to_string);
@@ -99,35 +90,21 @@ fn switch(text: &str) -> Result<bool, Wrong> {
     match text.to_ascii_lowercase().as_str() {
         "true" | "yes" | "on" => Ok(true),
         "false" | "no" | "off" => Ok(false),
-        _ => Err(Wrong::value(
-            text,
-            "neither true nor false",
-            "write `true` or `false`",
-        )),
+        _ => Err(Wrong::value(text, "neither true nor false", "write `true` or `false`")),
     }
 }
 
 fn count(text: &str, least: u32) -> Result<u32, Wrong> {
-    text.parse()
-        .ok()
-        .filter(|count| *count >= least)
-        .ok_or_else(|| {
-            let hint = format!("write a whole number, {least} or larger");
-            Wrong::value(text, "not such a number", hint)
-        })
+    text.parse().ok().filter(|count| *count >= least).ok_or_else(|| {
+        let hint = format!("write a whole number, {least} or larger");
+        Wrong::value(text, "not such a number", hint)
+    })
 }
 
 fn rate(text: &str) -> Result<f64, Wrong> {
-    text.parse()
-        .ok()
-        .filter(|rate| (0.0..=1.0).contains(rate))
-        .ok_or_else(|| {
-            Wrong::value(
-                text,
-                "not a rate",
-                "write a share from 0 to 1, such as 0.8 for 80 %",
-            )
-        })
+    text.parse().ok().filter(|rate| (0.0..=1.0).contains(rate)).ok_or_else(|| {
+        Wrong::value(text, "not a rate", "write a share from 0 to 1, such as 0.8 for 80 %")
+    })
 }
 
 /// The name becomes part of lock keys (`gpu_lock:<pool>/<gpu>`) and of Redis keys

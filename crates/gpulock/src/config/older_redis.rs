@@ -32,13 +32,7 @@ pub(super) fn store(file: &ConfigFile, environment: &Environment) -> Result<Foun
     let Content::Mapping(entries) = &section.content else {
         return Ok(Found::Nothing);
     };
-    let mut older = Older {
-        file,
-        environment,
-        key,
-        entries,
-        variables: Vec::new(),
-    };
+    let mut older = Older { file, environment, key, entries, variables: Vec::new() };
     let Some(database) = older.number("db_locks", Some("REDIS_LOCK_DB"))? else {
         return Ok(Found::NotOurs(Finding {
             severity: Severity::Warning,
@@ -78,12 +72,7 @@ impl Older<'_> {
         if host.chars().all(allowed) {
             return Ok(host.to_owned());
         }
-        Err(wrong(
-            "host",
-            place,
-            "is not a host name",
-            "write a name or an address alone",
-        ))
+        Err(wrong("host", place, "is not a host name", "write a name or an address alone"))
     }
 
     fn number<T: FromStr>(
@@ -95,9 +84,7 @@ impl Older<'_> {
             return Ok(None);
         };
         let hint = "write a whole number, such as 6379 for a port or 0 for a database";
-        let number = text
-            .parse()
-            .map_err(|_| wrong(name, place, "is not such a number", hint));
+        let number = text.parse().map_err(|_| wrong(name, place, "is not such a number", hint));
         number.map(Some)
     }
 
@@ -111,16 +98,10 @@ impl Older<'_> {
             variable.and_then(|name| Some((name, self.environment.value(name)?)))
         {
             self.variables.push(variable);
-            let origin = Origin::Environment {
-                variable: variable.to_owned(),
-            };
+            let origin = Origin::Environment { variable: variable.to_owned() };
             return Ok(Some((text.trim().to_owned(), origin)));
         }
-        let Some((_, value)) = self
-            .entries
-            .iter()
-            .find(|(key, _)| key.text() == Some(name))
-        else {
+        let Some((_, value)) = self.entries.iter().find(|(key, _)| key.text() == Some(name)) else {
             return Ok(None);
         };
         let path = format!("redis.{name}");
@@ -133,9 +114,7 @@ impl Older<'_> {
     fn origin(&self) -> Origin {
         match self.variables.as_slice() {
             [] => self.file.place(self.key),
-            variables => Origin::Environment {
-                variable: variables.join(", "),
-            },
+            variables => Origin::Environment { variable: variables.join(", ") },
         }
     }
 }
@@ -159,36 +138,19 @@ mod tests {
             "redis: {host: cache, port: 6380, db: 0, db_locks: 3, password: 'p/w', odd: [1]}\n";
         let scene = Scene::with(file);
         let config = scene.config();
-        assert_eq!(
-            config.store.as_ref().unwrap().reveal(),
-            "redis://:p%2Fw@cache:6380/3"
-        );
+        assert_eq!(config.store.as_ref().unwrap().reveal(), "redis://:p%2Fw@cache:6380/3");
         assert_eq!(value(&config, "store"), "redis://:***@cache:6380/3");
         assert_eq!(config.origin("store"), scene.line(1));
 
-        let older = [
-            ("REDIS_HOST", "h"),
-            ("REDIS_PORT", "1"),
-            ("REDIS_LOCK_DB", "9"),
-        ];
+        let older = [("REDIS_HOST", "h"), ("REDIS_PORT", "1"), ("REDIS_LOCK_DB", "9")];
         let config = scene.env(older).config();
-        assert_eq!(
-            config.store.as_ref().unwrap().reveal(),
-            "redis://:p%2Fw@h:1/9"
-        );
+        assert_eq!(config.store.as_ref().unwrap().reveal(), "redis://:p%2Fw@h:1/9");
         assert!(config.origin("store").to_string().contains("REDIS_HOST"));
 
         let store = |scene: Scene| scene.config().store.map(|url| url.reveal().to_owned());
-        assert_eq!(
-            store(Scene::empty().env(older)),
-            None,
-            "without the section they mean nothing"
-        );
+        assert_eq!(store(Scene::empty().env(older)), None, "without the section they mean nothing");
         let both = format!("{file}store: 'memory:'");
-        assert_eq!(
-            store(Scene::with(both).env(older)),
-            Some("memory:".to_owned())
-        );
+        assert_eq!(store(Scene::with(both).env(older)), Some("memory:".to_owned()));
         assert_eq!(
             store(Scene::with(file).flags([("store", "memory:")])),
             Some("memory:".to_owned())
@@ -202,10 +164,7 @@ mod tests {
         assert!(loaded.warnings[0].message.contains("db_locks"));
         assert!(Scene::with("redis: text").loaded().warnings.is_empty());
         for (file, message) in [
-            (
-                "redis: {db_locks: 1}",
-                "config.yml:1: `redis` has no `host`",
-            ),
+            ("redis: {db_locks: 1}", "config.yml:1: `redis` has no `host`"),
             (
                 "redis: {host: h, db_locks: x}",
                 "config.yml:1: `redis.db_locks` is not such a number",
@@ -214,14 +173,8 @@ mod tests {
                 "redis:\n  host: h\n  db_locks: 1\n  port: 99999",
                 "config.yml:4: `redis.port` is not such a number",
             ),
-            (
-                "redis: {host: 'h/x', db_locks: 1}",
-                "config.yml:1: `redis.host` is not a host name",
-            ),
-            (
-                "redis: {host: [h], db_locks: 1}",
-                "config.yml:1: `redis.host` is a list",
-            ),
+            ("redis: {host: 'h/x', db_locks: 1}", "config.yml:1: `redis.host` is not a host name"),
+            ("redis: {host: [h], db_locks: 1}", "config.yml:1: `redis.host` is a list"),
         ] {
             assert_eq!(Scene::with(file).said(), format!("understand {message}"));
         }

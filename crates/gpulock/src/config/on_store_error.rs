@@ -18,15 +18,9 @@ pub enum OnStoreError {
 impl OnStoreError {
     pub(super) fn read(text: &str) -> Result<Self, Wrong> {
         let all = [Self::Fail, Self::Wait, Self::RunUnlocked];
-        all.into_iter()
-            .find(|choice| choice.to_string() == text)
-            .ok_or_else(|| {
-                Wrong::value(
-                    text,
-                    "not a choice",
-                    "write `fail`, `wait` or `run_unlocked`",
-                )
-            })
+        all.into_iter().find(|choice| choice.to_string() == text).ok_or_else(|| {
+            Wrong::value(text, "not a choice", "write `fail`, `wait` or `run_unlocked`")
+        })
     }
 }
 

@@ -14,13 +14,7 @@ pub(super) struct Outline {
 
 impl Outline {
     pub(super) fn new() -> Self {
-        Self {
-            keys: Config::default()
-                .keys()
-                .into_iter()
-                .map(|key| key.path)
-                .collect(),
-        }
+        Self { keys: Config::default().keys().into_iter().map(|key| key.path).collect() }
     }
 
     pub(super) fn has_key(&self, path: &str) -> bool {
@@ -28,10 +22,7 @@ impl Outline {
     }
 
     pub(super) fn has_section(&self, path: &str) -> bool {
-        self.keys.iter().any(|key| {
-            key.strip_prefix(path)
-                .is_some_and(|rest| rest.starts_with('.'))
-        })
+        self.keys.iter().any(|key| key.strip_prefix(path).is_some_and(|rest| rest.starts_with('.')))
     }
 
     /// The error for a key that does not exist. The same name in another section is nearer
@@ -39,22 +30,14 @@ impl Outline {
     pub(super) fn unknown(&self, path: String, place: Origin) -> ConfigError {
         let last = |path: &str| path.rsplit('.').next().unwrap_or_default().to_owned();
         let wish = last(&path);
-        let distance = |name: &&str| {
-            (
-                edit_distance(&last(name), &wish),
-                edit_distance(name, &path),
-            )
-        };
+        let distance =
+            |name: &&str| (edit_distance(&last(name), &wish), edit_distance(name, &path));
         let nearest = self.names().min_by_key(distance).unwrap_or_default();
         let nearest = match &place {
             Origin::Environment { .. } => key::variable(nearest),
             _ => nearest.to_owned(),
         };
-        ConfigError::UnknownKey {
-            key: path,
-            place,
-            nearest,
-        }
+        ConfigError::UnknownKey { key: path, place, nearest }
     }
 
     /// A warning for a name at the top that is not ours but nearly so. Another program's
@@ -80,12 +63,7 @@ impl Outline {
     pub(super) fn misspelt_variables(&self, environment: &Environment) -> Vec<Finding> {
         let misspelt = |(variable, path): (&str, String)| {
             let (first, _) = path.split_once('.')?;
-            self.misspelt(
-                first,
-                Origin::Environment {
-                    variable: variable.to_owned(),
-                },
-            )
+            self.misspelt(first, Origin::Environment { variable: variable.to_owned() })
         };
         environment.paths().filter_map(misspelt).collect()
     }
@@ -122,12 +100,9 @@ mod tests {
 
     #[test]
     fn distances_count_letters() {
-        for (a, b, distance) in [
-            ("", "", 0),
-            ("a", "", 1),
-            ("kitten", "sitting", 3),
-            ("ab", "ba", 2),
-        ] {
+        for (a, b, distance) in
+            [("", "", 0), ("a", "", 1), ("kitten", "sitting", 3), ("ab", "ba", 2)]
+        {
             assert_eq!(edit_distance(a, b), distance, "{a} {b}");
             assert_eq!(edit_distance(b, a), distance, "{b} {a}");
         }
@@ -140,10 +115,7 @@ mod tests {
             other => panic!("{other}"),
         };
         assert_eq!(nearest("gpu_lock.pol_interval"), "gpu_lock.poll_interval");
-        assert_eq!(
-            nearest("gpu_lock_monitor.hartbeat"),
-            "gpu_lock_monitor.heartbeat"
-        );
+        assert_eq!(nearest("gpu_lock_monitor.hartbeat"), "gpu_lock_monitor.heartbeat");
         assert_eq!(
             nearest("gpu_lock.hard_timeout"),
             "gpu_lock_monitor.timeout_levels.hard_timeout"

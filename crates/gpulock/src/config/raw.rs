@@ -15,11 +15,7 @@ pub(super) struct Given {
 impl Given {
     /// What a flag of the command line says.
     pub(super) fn by_flag((path, text): &(String, String)) -> Self {
-        Self {
-            path: path.clone(),
-            raw: Raw::from_text(text),
-            origin: Origin::Flag,
-        }
+        Self { path: path.clone(), raw: Raw::from_text(text), origin: Origin::Flag }
     }
 }
 
@@ -54,21 +50,13 @@ pub(super) struct Wrong {
 
 impl Wrong {
     pub(super) fn new(reason: impl Into<String>, hint: impl Into<String>) -> Self {
-        Self {
-            reason: reason.into(),
-            hint: hint.into(),
-            line: None,
-        }
+        Self { reason: reason.into(), hint: hint.into(), line: None }
     }
 
     /// `text` is `not`, for instance "not a rate". Secrets must not come here.
     pub(super) fn value(text: &str, not: &str, hint: impl Into<String>) -> Self {
         const SHOWN: usize = 60;
-        let ellipsis = if text.chars().nth(SHOWN).is_some() {
-            "…"
-        } else {
-            ""
-        };
+        let ellipsis = if text.chars().nth(SHOWN).is_some() { "…" } else { "" };
         let start: String = text.chars().take(SHOWN).collect();
         Self::new(format!("is `{start}{ellipsis}`, which is {not}"), hint)
     }
@@ -86,10 +74,7 @@ impl Raw {
     /// The text of a value that must be one.
     pub(super) fn text(&self) -> Result<&str, Wrong> {
         self.optional_text()?.ok_or_else(|| {
-            Wrong::new(
-                "has no value",
-                "write one, or remove the key to have its default",
-            )
+            Wrong::new("has no value", "write one, or remove the key to have its default")
         })
     }
 
@@ -111,10 +96,7 @@ impl Raw {
         };
         let item = |item: &Item| {
             let value = printable(&item.text).and_then(read);
-            value.map_err(|wrong| Wrong {
-                line: Some(item.line),
-                ..wrong
-            })
+            value.map_err(|wrong| Wrong { line: Some(item.line), ..wrong })
         };
         items.iter().map(item).collect()
     }

@@ -52,10 +52,7 @@ fn row(key: &Key<'_>) -> String {
     let meaning = key.meaning.replace('|', "\\|");
     let mut row = String::new();
     // Writing to a `String` cannot fail.
-    let _ = writeln!(
-        row,
-        "| `{name}` | {variable} | {default} | {meaning}{unit} |"
-    );
+    let _ = writeln!(row, "| `{name}` | {variable} | {default} | {meaning}{unit} |");
     row
 }
 
@@ -71,11 +68,7 @@ mod tests {
         assert_eq!(rows, config.keys().len());
         for key in config.keys() {
             assert!(text.contains(&row(&key)), "{}", key.path);
-            assert!(
-                key.meaning.ends_with('.') && !key.meaning.contains('\n'),
-                "{}",
-                key.meaning
-            );
+            assert!(key.meaning.ends_with('.') && !key.meaning.contains('\n'), "{}", key.meaning);
         }
     }
 

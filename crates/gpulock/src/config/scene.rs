@@ -17,10 +17,7 @@ pub(super) struct Scene {
 impl Scene {
     pub(super) fn empty() -> Self {
         let folder = TempDir::new().unwrap();
-        let sources = Sources {
-            folder: Some(folder.path().to_owned()),
-            ..Sources::default()
-        };
+        let sources = Sources { folder: Some(folder.path().to_owned()), ..Sources::default() };
         Self { folder, sources }
     }
 
@@ -44,9 +41,7 @@ impl Scene {
     }
 
     pub(super) fn flags<const N: usize>(mut self, flags: [(&str, &str); N]) -> Self {
-        self.sources.flags = flags
-            .map(|(path, text)| (path.to_owned(), text.to_owned()))
-            .to_vec();
+        self.sources.flags = flags.map(|(path, text)| (path.to_owned(), text.to_owned())).to_vec();
         self
     }
 
@@ -69,10 +64,7 @@ impl Scene {
     }
 
     pub(super) fn line(&self, line: usize) -> Origin {
-        Origin::File {
-            path: self.path("config.yml"),
-            line,
-        }
+        Origin::File { path: self.path("config.yml"), line }
     }
 }
 
@@ -81,10 +73,5 @@ pub(super) fn seconds(seconds: u64) -> Duration {
 }
 
 pub(super) fn value(config: &Config, path: &str) -> String {
-    config
-        .entries()
-        .into_iter()
-        .find(|entry| entry.path == path)
-        .unwrap()
-        .value
+    config.entries().into_iter().find(|entry| entry.path == path).unwrap().value
 }

@@ -58,14 +58,9 @@ impl ServerToken {
             "operate" => Some(Role::Operate),
             _ => None,
         };
-        let parts = text
-            .split_once(':')
-            .and_then(|(name, secret)| Some((role(name)?, secret)));
+        let parts = text.split_once(':').and_then(|(name, secret)| Some((role(name)?, secret)));
         let Some((role, secret)) = parts else {
-            return Err(Wrong::new(
-                "has a token that does not begin with a role",
-                hint,
-            ));
+            return Err(Wrong::new("has a token that does not begin with a role", hint));
         };
         let secret = match secret.strip_prefix('@') {
             Some(file) if !file.is_empty() => TokenSecret::File(file.into()),
@@ -104,10 +99,7 @@ mod tests {
     #[test]
     fn a_file_is_named() {
         let token = ServerToken::read("read:@/run/token").unwrap();
-        assert_eq!(
-            (token.role, token.to_string()),
-            (Role::Read, "read:@/run/token".to_owned())
-        );
+        assert_eq!((token.role, token.to_string()), (Role::Read, "read:@/run/token".to_owned()));
     }
 
     #[test]

@@ -40,20 +40,14 @@ pub(super) fn read(text: &str) -> Result<Duration, Wrong> {
 pub(super) fn read_positive(text: &str) -> Result<Duration, Wrong> {
     let span = read(text)?;
     if span < SHORTEST_POSITIVE {
-        return Err(Wrong::value(
-            text,
-            "too short",
-            "write at least 0.001 seconds",
-        ));
+        return Err(Wrong::value(text, "too short", "write at least 0.001 seconds"));
     }
     Ok(span)
 }
 
 /// `1h30m`; what it shows can be read back.
 pub(super) fn show(span: &Duration) -> String {
-    SpanPrinter::new()
-        .spacing(Spacing::None)
-        .unsigned_duration_to_string(span)
+    SpanPrinter::new().spacing(Spacing::None).unsigned_duration_to_string(span)
 }
 
 #[cfg(test)]
@@ -83,9 +77,9 @@ mod tests {
 
     #[test]
     fn senseless_lengths_are_refused() {
-        for text in [
-            "-1", "-5s", "5s ago", "nan", ".nan", "inf", "1e300", "11y", "1mo", "fast", "1x",
-        ] {
+        for text in
+            ["-1", "-5s", "5s ago", "nan", ".nan", "inf", "1e300", "11y", "1mo", "fast", "1x"]
+        {
             assert!(read(text).is_err(), "{text}");
         }
         for text in ["0", "0s", "-0.0", "0.0001", "1us"] {

@@ -26,10 +26,7 @@ impl StoreUrl {
             return Err(Wrong::new("does not begin with the scheme of a URL", hint));
         }
         if text.contains(char::is_whitespace) {
-            return Err(Wrong::new(
-                "is a URL with blanks in it",
-                "write a blank as %20",
-            ));
+            return Err(Wrong::new("is a URL with blanks in it", "write a blank as %20"));
         }
         Ok(Self(text.to_owned()))
     }
@@ -37,14 +34,8 @@ impl StoreUrl {
     /// The store that the older application used: a Redis server by host, port, password
     /// and database.
     pub(super) fn of_redis(host: &str, port: u16, password: Option<&str>, database: u32) -> Self {
-        let password = password
-            .map(|it| format!(":{}@", percent_encoded(it)))
-            .unwrap_or_default();
-        let host = if host.contains(':') {
-            format!("[{host}]")
-        } else {
-            host.to_owned()
-        };
+        let password = password.map(|it| format!(":{}@", percent_encoded(it))).unwrap_or_default();
+        let host = if host.contains(':') { format!("[{host}]") } else { host.to_owned() };
         Self(format!("redis://{password}{host}:{port}/{database}"))
     }
 }
@@ -58,12 +49,7 @@ impl fmt::Display for StoreUrl {
             // Nobody can tell what is a part of the password here.
             Some((_, query)) if query.contains('@') => write!(f, "{scheme}://{MASK}"),
             Some((place, query)) => {
-                write!(
-                    f,
-                    "{scheme}://{}?{}",
-                    masked_credentials(place),
-                    masked_query(query)
-                )
+                write!(f, "{scheme}://{}?{}", masked_credentials(place), masked_query(query))
             }
             None => write!(f, "{scheme}://{}", masked_credentials(rest)),
         }
@@ -91,9 +77,7 @@ fn masked_credentials(rest: &str) -> String {
 fn masked_query(query: &str) -> String {
     let secret = |name: &str| {
         let name = name.to_ascii_lowercase();
-        ["pass", "secret", "token", "auth"]
-            .iter()
-            .any(|part| name.contains(part))
+        ["pass", "secret", "token", "auth"].iter().any(|part| name.contains(part))
     };
     let masked = |pair: &str| match pair.split_once('=') {
         Some((name, _)) if secret(name) => format!("{name}={MASK}"),
@@ -142,13 +126,7 @@ mod tests {
 
     #[test]
     fn what_is_no_url_is_refused_without_repeating_it() {
-        for text in [
-            "/var/pw.db",
-            "host",
-            ":pw",
-            "re dis://pw",
-            "redis://pw host",
-        ] {
+        for text in ["/var/pw.db", "host", ":pw", "re dis://pw", "redis://pw host"] {
             let wrong = StoreUrl::read(text).unwrap_err();
             assert!(!format!("{wrong:?}").contains("pw"), "{wrong:?}");
         }
@@ -156,11 +134,7 @@ mod tests {
 
     #[test]
     fn the_older_redis_becomes_a_url() {
-        let url = |host, password| {
-            StoreUrl::of_redis(host, 6379, password, 3)
-                .reveal()
-                .to_owned()
-        };
+        let url = |host, password| StoreUrl::of_redis(host, 6379, password, 3).reveal().to_owned();
         assert_eq!(url("redis", None), "redis://redis:6379/3");
         assert_eq!(url("::1", Some("a/b@c")), "redis://:a%2Fb%40c@[::1]:6379/3");
     }

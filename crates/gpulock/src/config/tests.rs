@@ -29,21 +29,12 @@ fn nothing_at_all_gives_the_defaults_and_no_findings() {
     assert_eq!(loaded.config, Config::default());
     assert_eq!((loaded.file, loaded.warnings), (None, Vec::new()));
     assert_eq!(loaded.config.contradictions(), Vec::new());
-    assert!(
-        loaded
-            .config
-            .entries()
-            .iter()
-            .all(|entry| entry.origin == Origin::Default)
-    );
+    assert!(loaded.config.entries().iter().all(|entry| entry.origin == Origin::Default));
     for (path, default) in [
         ("store", "not set"),
         ("pool", "default"),
         ("gpus", "auto"),
-        (
-            "critical_failure_log",
-            "/var/log/gpulock/critical_failures.jsonl",
-        ),
+        ("critical_failure_log", "/var/log/gpulock/critical_failures.jsonl"),
         ("gpu_lock.use_event_driven", "true"),
         ("gpu_lock.fallback_timeout", "not set"),
         ("gpu_lock.store_patience", "10s"),
@@ -63,33 +54,19 @@ fn the_contracts_file_says_what_the_contract_says() {
     let scene = Scene::with(CONTRACT);
     let config = scene.config();
     let mut expected = Config::default();
-    expected.gpu_lock_monitor.heartbeat = Heartbeat {
-        interval: seconds(60),
-        timeout: seconds(300),
-    };
+    expected.gpu_lock_monitor.heartbeat =
+        Heartbeat { interval: seconds(60), timeout: seconds(300) };
     expected.origins.clone_from(&config.origins);
     assert_eq!(config, expected, "all other values are the defaults");
     assert_eq!(config.origin("gpu_lock.max_wait_time"), scene.line(3));
-    assert_eq!(
-        config.origin("gpu_lock_monitor.heartbeat.interval"),
-        scene.line(12)
-    );
+    assert_eq!(config.origin("gpu_lock_monitor.heartbeat.interval"), scene.line(12));
     assert_eq!(config.origin("pool"), Origin::Default);
 
     let findings = config.contradictions();
     assert_eq!(findings.len(), 1, "{findings:?}");
-    assert_eq!(
-        (findings[0].severity, &findings[0].place),
-        (Severity::Warning, &scene.line(4))
-    );
-    assert!(
-        findings[0].message.contains("gpu_lock.lock_timeout"),
-        "{findings:?}"
-    );
-    assert!(
-        findings[0].message.contains("config.yml:11"),
-        "{findings:?}"
-    );
+    assert_eq!((findings[0].severity, &findings[0].place), (Severity::Warning, &scene.line(4)));
+    assert!(findings[0].message.contains("gpu_lock.lock_timeout"), "{findings:?}");
+    assert!(findings[0].message.contains("config.yml:11"), "{findings:?}");
 }
 
 #[test]
@@ -102,12 +79,7 @@ fn flags_win_over_environment_over_file_over_defaults() {
     let variable = "GPULOCK_GPU_LOCK__POLL_INTERVAL";
     let scene = scene.env([(variable, "4s")]);
     assert_eq!(scene.config().gpu_lock.poll_interval, seconds(4));
-    assert_eq!(
-        scene.config().origin(path),
-        Origin::Environment {
-            variable: variable.to_owned()
-        }
-    );
+    assert_eq!(scene.config().origin(path), Origin::Environment { variable: variable.to_owned() });
 
     let scene = scene.flags([(path, "5")]);
     assert_eq!(scene.config().gpu_lock.poll_interval, seconds(5));
@@ -117,10 +89,8 @@ fn flags_win_over_environment_over_file_over_defaults() {
 #[test]
 fn lists_stand_with_commas_in_the_environment_and_as_lists_in_the_file() {
     let file = Scene::with("gpus: [0, GPU-1a]\nserver:\n  allowed_hosts:\n    - a\n    - b:80\n");
-    let environment = Scene::empty().env([
-        ("GPULOCK_GPUS", "0,GPU-1a"),
-        ("GPULOCK_SERVER__ALLOWED_HOSTS", "a, b:80"),
-    ]);
+    let environment = Scene::empty()
+        .env([("GPULOCK_GPUS", "0,GPU-1a"), ("GPULOCK_SERVER__ALLOWED_HOSTS", "a, b:80")]);
     for config in [file.config(), environment.config()] {
         let gpus = Gpus::These(vec![GpuRef::Index(GpuIndex(0)), GpuRef::Uuid("GPU-1a".to_owned())]);
         assert_eq!(
@@ -129,22 +99,13 @@ fn lists_stand_with_commas_in_the_environment_and_as_lists_in_the_file() {
         );
     }
     assert_eq!(file.config().origin("server.allowed_hosts"), file.line(3));
-    assert_eq!(
-        Scene::with("gpus: 1").config().gpus,
-        Gpus::These(vec![GpuRef::Index(GpuIndex(1))])
-    );
+    assert_eq!(Scene::with("gpus: 1").config().gpus, Gpus::These(vec![GpuRef::Index(GpuIndex(1))]));
 }
 
 #[test]
 fn an_unknown_flag_is_an_error() {
     let scene = Scene::empty().flags([("gpu_lock.poll", "1")]);
-    assert!(matches!(
-        scene.error(),
-        ConfigError::UnknownKey {
-            place: Origin::Flag,
-            ..
-        }
-    ));
+    assert!(matches!(scene.error(), ConfigError::UnknownKey { place: Origin::Flag, .. }));
 }
 
 #[test]
@@ -155,10 +116,7 @@ fn references_are_replaced_before_values_are_typed() {
     )
     .env([("POOL", "lab"), ("SECRET", "s3cret")]);
     let config = scene.config();
-    assert_eq!(
-        (config.pool.as_str(), config.gpu_lock.poll_interval),
-        ("lab", seconds(4))
-    );
+    assert_eq!((config.pool.as_str(), config.gpu_lock.poll_interval), ("lab", seconds(4)));
     assert_eq!(config.gpu_lock.stop_grace, seconds(7));
     let secrets: Vec<_> = config
         .server
@@ -183,10 +141,7 @@ fn an_unset_variable_is_an_error_only_in_sections_of_ours() {
         scene.said(),
         "understand config.yml:3: `server.listen` uses the environment variable ADDRESS, which is not set"
     );
-    assert_eq!(
-        scene.error().hint().unwrap(),
-        "set it, or write a default as ${ADDRESS:DEFAULT}"
-    );
+    assert_eq!(scene.error().hint().unwrap(), "set it, or write a default as ${ADDRESS:DEFAULT}");
 }
 
 #[test]
@@ -216,9 +171,6 @@ fn secrets_are_never_shown() {
         "store: [s3cret]",
     ] {
         let error = Scene::with(file).error();
-        assert!(
-            !format!("{error} {error:?} {:?}", error.hint()).contains("s3cret"),
-            "{error:?}"
-        );
+        assert!(!format!("{error} {error:?} {:?}", error.hint()).contains("s3cret"), "{error:?}");
     }
 }

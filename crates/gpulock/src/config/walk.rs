@@ -26,13 +26,7 @@ impl<'f> Walk<'f> {
         outline: &'f Outline,
         environment: &'f Environment,
     ) -> Self {
-        Self {
-            file,
-            outline,
-            environment,
-            seen: HashMap::new(),
-            given: Vec::new(),
-        }
+        Self { file, outline, environment, seen: HashMap::new(), given: Vec::new() }
     }
 
     /// Walks through the sections of ours among the entries of the top.
@@ -51,33 +45,17 @@ impl<'f> Walk<'f> {
         let Some(name) = key.text() else {
             let reason = "a key in a section of gpulock is not a text".to_owned();
             let (place, hint) = (self.file.place(key), "write the name of a key");
-            return Err(ConfigError::Malformed {
-                place,
-                reason,
-                hint,
-            });
+            return Err(ConfigError::Malformed { place, reason, hint });
         };
         let path = format!("{prefix}{}", visible(name));
         if let Some(first) = self.seen.insert(path.clone(), key.line) {
             let place = self.file.place(key);
-            return Err(ConfigError::DuplicateKey {
-                key: path,
-                place,
-                first,
-            });
+            return Err(ConfigError::DuplicateKey { key: path, place, first });
         }
         if self.outline.has_key(&path) {
             let raw = self.file.raw(&path, value, self.environment)?;
-            let at = if matches!(raw, Raw::Text(_)) {
-                value
-            } else {
-                key
-            };
-            self.given.push(Given {
-                path,
-                raw,
-                origin: self.file.place(at),
-            });
+            let at = if matches!(raw, Raw::Text(_)) { value } else { key };
+            self.given.push(Given { path, raw, origin: self.file.place(at) });
             return Ok(());
         }
         if self.outline.has_section(&path) {
@@ -85,9 +63,7 @@ impl<'f> Walk<'f> {
         }
         if name == "<<" {
             let hint = "write the keys out in this section";
-            return Err(self
-                .file
-                .wrong(&path, key, "is a merge key, which is not followed", hint));
+            return Err(self.file.wrong(&path, key, "is a merge key, which is not followed", hint));
         }
         Err(self.outline.unknown(path, self.file.place(key)))
     }
@@ -96,16 +72,12 @@ impl<'f> Walk<'f> {
         match &value.content {
             Content::Mapping(entries) => {
                 let prefix = format!("{path}.");
-                entries
-                    .iter()
-                    .try_for_each(|(key, value)| self.entry(&prefix, key, value))
+                entries.iter().try_for_each(|(key, value)| self.entry(&prefix, key, value))
             }
             _ if value.is_null() => Ok(()),
             _ => {
                 let hint = "write its keys on lines of their own below it, indented";
-                Err(self
-                    .file
-                    .wrong(path, key, "is a section and needs keys, not a value", hint))
+                Err(self.file.wrong(path, key, "is a section and needs keys, not a value", hint))
             }
         }
     }
@@ -113,10 +85,7 @@ impl<'f> Walk<'f> {
 
 /// A key as it can be printed: the start of it, control characters spelled out.
 pub(super) fn visible(name: &str) -> String {
-    name.chars()
-        .take(100)
-        .flat_map(char::escape_debug)
-        .collect()
+    name.chars().take(100).flat_map(char::escape_debug).collect()
 }
 
 #[cfg(test)]
@@ -137,30 +106,15 @@ mod tests {
             "gpu_lock:\n  poll_interval:\n    fast",
             "3: `gpu_lock.poll_interval` is `fast`, which is not a length of time",
         ),
-        (
-            "gpu_lock: {poll_interval: -1}",
-            "1: `gpu_lock.poll_interval` is `-1`, which is negative",
-        ),
-        (
-            "gpu_lock: {poll_interval: 0}",
-            "1: `gpu_lock.poll_interval` is `0`, which is too short",
-        ),
+        ("gpu_lock: {poll_interval: -1}", "1: `gpu_lock.poll_interval` is `-1`, which is negative"),
+        ("gpu_lock: {poll_interval: 0}", "1: `gpu_lock.poll_interval` is `0`, which is too short"),
         (
             "gpu_lock: {poll_interval: .nan}",
             "1: `gpu_lock.poll_interval` is `.nan`, which is not a length of time",
         ),
-        (
-            "gpu_lock: {poll_interval: }",
-            "1: `gpu_lock.poll_interval` has no value",
-        ),
-        (
-            "gpu_lock: {poll_interval: [1]}",
-            "1: `gpu_lock.poll_interval` is a list",
-        ),
-        (
-            "gpu_lock: {poll_interval: {a: 1}}",
-            "1: `gpu_lock.poll_interval` is a mapping",
-        ),
+        ("gpu_lock: {poll_interval: }", "1: `gpu_lock.poll_interval` has no value"),
+        ("gpu_lock: {poll_interval: [1]}", "1: `gpu_lock.poll_interval` is a list"),
+        ("gpu_lock: {poll_interval: {a: 1}}", "1: `gpu_lock.poll_interval` is a mapping"),
         (
             "gpu_lock: {poll_interval: !vault x}",
             "1: `gpu_lock.poll_interval` has a tag, which has no meaning here",
@@ -177,18 +131,9 @@ mod tests {
             "gpu_lock: {on_store_error: run}",
             "1: `gpu_lock.on_store_error` is `run`, which is not a choice",
         ),
-        (
-            "gpu_lock: 5",
-            "1: `gpu_lock` is a section and needs keys, not a value",
-        ),
-        (
-            "gpu_lock: {<<: {a: 1}}",
-            "1: `gpu_lock.<<` is a merge key, which is not followed",
-        ),
-        (
-            "gpu_lock: {[a]: 1}",
-            "1: a key in a section of gpulock is not a text",
-        ),
+        ("gpu_lock: 5", "1: `gpu_lock` is a section and needs keys, not a value"),
+        ("gpu_lock: {<<: {a: 1}}", "1: `gpu_lock.<<` is a merge key, which is not followed"),
+        ("gpu_lock: {[a]: 1}", "1: a key in a section of gpulock is not a text"),
         (
             "gpu_lock_monitor:\n  health_thresholds:\n    min_success_rate: 1.5",
             "3: `gpu_lock_monitor.health_thresholds.min_success_rate` is `1.5`, which is not a rate",
@@ -201,18 +146,9 @@ mod tests {
             "gpu_lock_monitor: {health_thresholds: {recent_window_size: 0}}",
             "1: `gpu_lock_monitor.health_thresholds.recent_window_size` is `0`, which is not such a number",
         ),
-        (
-            "pool: a/b",
-            "1: `pool` is `a/b`, which is not the name of a pool",
-        ),
-        (
-            "pool: \"a\\ab\"",
-            "1: `pool` holds a control character or text that is not UTF-8",
-        ),
-        (
-            "gpus:\n  - 0\n  - one",
-            "3: `gpus` is `one`, which is not a GPU",
-        ),
+        ("pool: a/b", "1: `pool` is `a/b`, which is not the name of a pool"),
+        ("pool: \"a\\ab\"", "1: `pool` holds a control character or text that is not UTF-8"),
+        ("gpus:\n  - 0\n  - one", "3: `gpus` is `one`, which is not a GPU"),
         ("alerts: [1]", "1: `alerts` is not a mapping"),
         (
             "server: {listen: localhost}",
@@ -222,18 +158,12 @@ mod tests {
             "server:\n  tokens:\n    - read:a\n    - operate: b",
             "4: `server.tokens` has an item that is not a single text",
         ),
-        (
-            "pool: a\ngpus: auto\npool: b",
-            "3: `pool` stands in line 1 already",
-        ),
+        ("pool: a\ngpus: auto\npool: b", "3: `pool` stands in line 1 already"),
         (
             "server:\n  listen: 127.0.0.1:1\n  listen: 127.0.0.1:2",
             "3: `server.listen` stands in line 2 already",
         ),
-        (
-            "pool: a\n---\npool: b",
-            "2: it holds more than one document",
-        ),
+        ("pool: a\n---\npool: b", "2: it holds more than one document"),
         ("- a", "1: it is not a mapping of keys to values"),
         ("text", "1: it is not a mapping of keys to values"),
         ("a: 1\nb: \u{1}", "2: it holds a control character"),
@@ -255,10 +185,7 @@ mod tests {
         );
         let warnings = scene.loaded().warnings;
         let messages: Vec<_> = warnings.iter().map(|it| it.message.as_str()).collect();
-        assert_eq!(
-            messages[1..],
-            ["`gpu_locks` is ignored, but looks like `gpu_lock`"]
-        );
+        assert_eq!(messages[1..], ["`gpu_locks` is ignored, but looks like `gpu_lock`"]);
         assert_eq!(messages[0], "`tool` is ignored, but looks like `pool`");
         assert_eq!(warnings[1].place, scene.line(3));
     }

@@ -51,11 +51,7 @@ pub(super) struct Malformed {
 
 impl Malformed {
     pub(super) fn new(line: usize, reason: impl Into<String>, hint: &'static str) -> Self {
-        Self {
-            line,
-            reason: reason.into(),
-            hint,
-        }
+        Self { line, reason: reason.into(), hint }
     }
 }
 
@@ -96,11 +92,7 @@ pub(super) fn parse(text: &str) -> Result<Option<Arc<Node>>, Malformed> {
 
 /// The line of the byte `at` of a text.
 pub(super) fn line_of(text: &str, at: usize) -> usize {
-    text.as_bytes()[..at]
-        .iter()
-        .filter(|byte| **byte == b'\n')
-        .count()
-        + 1
+    text.as_bytes()[..at].iter().filter(|byte| **byte == b'\n').count() + 1
 }
 
 /// A tree that grows event by event.
@@ -133,30 +125,13 @@ impl Tree {
             )),
             Event::Scalar(text, style, anchor, tag) => {
                 let plain = style == ScalarStyle::Plain;
-                let content = Content::Scalar {
-                    text: text.into_owned(),
-                    plain,
-                };
+                let content = Content::Scalar { text: text.into_owned(), plain };
                 let tagged = is_foreign(tag.as_deref());
-                self.add(
-                    Node {
-                        line,
-                        tagged,
-                        content,
-                        size: 1,
-                        depth: 0,
-                    },
-                    anchor,
-                )
+                self.add(Node { line, tagged, content, size: 1, depth: 0 }, anchor)
             }
             Event::SequenceStart(anchor, tag) | Event::MappingStart(anchor, tag) => {
                 let tagged = is_foreign(tag.as_deref());
-                self.open.push(Open {
-                    line,
-                    tagged,
-                    anchor,
-                    items: Vec::new(),
-                });
+                self.open.push(Open { line, tagged, anchor, items: Vec::new() });
                 within(self.open.len(), DEEPEST, line, "levels")
             }
             Event::SequenceEnd => self.close(Content::List),
@@ -174,36 +149,14 @@ impl Tree {
     }
 
     fn close(&mut self, content: impl FnOnce(Vec<Arc<Node>>) -> Content) -> Result<(), Malformed> {
-        let Some(Open {
-            line,
-            tagged,
-            anchor,
-            items,
-        }) = self.open.pop()
-        else {
+        let Some(Open { line, tagged, anchor, items }) = self.open.pop() else {
             return Ok(());
         };
-        let size = items
-            .iter()
-            .fold(1, |sum: usize, item| sum.saturating_add(item.size));
-        let depth = items
-            .iter()
-            .map(|item| item.depth)
-            .max()
-            .unwrap_or_default()
-            + 1;
+        let size = items.iter().fold(1, |sum: usize, item| sum.saturating_add(item.size));
+        let depth = items.iter().map(|item| item.depth).max().unwrap_or_default() + 1;
         within(size, MOST_VALUES, line, "values")?;
         within(depth, DEEPEST, line, "levels")?;
-        self.add(
-            Node {
-                line,
-                tagged,
-                content: content(items),
-                size,
-                depth,
-            },
-            anchor,
-        )
+        self.add(Node { line, tagged, content: content(items), size, depth }, anchor)
     }
 
     fn add(&mut self, node: Node, anchor: usize) -> Result<(), Malformed> {
@@ -226,11 +179,7 @@ impl Tree {
 fn within(amount: usize, limit: usize, line: usize, what: &str) -> Result<(), Malformed> {
     if amount > limit {
         let reason = format!("it has more than {limit} {what}, aliases unfolded");
-        return Err(Malformed::new(
-            line,
-            reason,
-            "write it flatter and with fewer aliases",
-        ));
+        return Err(Malformed::new(line, reason, "write it flatter and with fewer aliases"));
     }
     Ok(())
 }
@@ -252,17 +201,11 @@ mod tests {
 
     #[test]
     fn broken_yaml_is_refused_with_its_line() {
-        for (file, line) in [
-            ("pool: a\n  b: c: d", 2),
-            ("pool: [a", 1),
-            ("pool: 'a", 1),
-            ("a: *b", 1),
-        ] {
+        for (file, line) in
+            [("pool: a\n  b: c: d", 2), ("pool: [a", 1), ("pool: 'a", 1), ("a: *b", 1)]
+        {
             let scene = Scene::with(file);
-            let ConfigError::Malformed {
-                place: Origin::File { line: at, .. },
-                ..
-            } = scene.error()
+            let ConfigError::Malformed { place: Origin::File { line: at, .. }, .. } = scene.error()
             else {
                 panic!("{file}")
             };
@@ -285,10 +228,7 @@ mod tests {
             let message = Scene::with(bomb).said();
             assert!(message.contains(amount), "{message}");
         }
-        assert!(matches!(
-            Scene::with("a: &a [*a]").error(),
-            ConfigError::Malformed { .. }
-        ));
+        assert!(matches!(Scene::with("a: &a [*a]").error(), ConfigError::Malformed { .. }));
     }
 
     #[test]
@@ -296,14 +236,9 @@ mod tests {
         let flow = format!("a: {}{}", "[".repeat(10_000), "]".repeat(10_000));
         let maps = format!("a: {}1{}", "{a: ".repeat(10_000), "}".repeat(10_000));
         let list = "- ".repeat(10_000);
-        let block: String = (0..1_000)
-            .map(|level| format!("{}a:\n", " ".repeat(level)))
-            .collect();
+        let block: String = (0..1_000).map(|level| format!("{}a:\n", " ".repeat(level))).collect();
         for file in [flow, maps, list, block] {
-            assert!(matches!(
-                Scene::with(file).error(),
-                ConfigError::Malformed { .. }
-            ));
+            assert!(matches!(Scene::with(file).error(), ConfigError::Malformed { .. }));
         }
     }
 }

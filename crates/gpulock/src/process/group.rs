@@ -20,19 +20,11 @@ const SCANS: usize = 20;
 pub fn led_by(pid: u32) -> io::Result<ProcessGroup> {
     match Stat::read(pid)? {
         Some(stat) if stat.group == Some(pid) => Ok(ProcessGroup {
-            leader: Process {
-                pid,
-                start_time: stat.start_time,
-            },
+            leader: Process { pid, start_time: stat.start_time },
             session: stat.session,
         }),
-        Some(_) => Err(invalid(format!(
-            "find a process group: process {pid} leads none"
-        ))),
-        None => Err(io::Error::new(
-            io::ErrorKind::NotFound,
-            format!("find process {pid}"),
-        )),
+        Some(_) => Err(invalid(format!("find a process group: process {pid} leads none"))),
+        None => Err(io::Error::new(io::ErrorKind::NotFound, format!("find process {pid}"))),
     }
 }
 
@@ -81,12 +73,7 @@ pub(super) fn has_its_leader(group: &ProcessGroup) -> io::Result<bool> {
 pub(super) fn id(group: &ProcessGroup) -> io::Result<Pid> {
     number(group.leader.pid)
         .filter(|pid| !pid.is_init())
-        .ok_or_else(|| {
-            invalid(format!(
-                "{} is no number of a process group",
-                group.leader.pid
-            ))
-        })
+        .ok_or_else(|| invalid(format!("{} is no number of a process group", group.leader.pid)))
 }
 
 /// The members that one walk through `/proc` met.
@@ -107,10 +94,8 @@ impl Scan {
         let mut scan = Self::default();
         let names = fs::read_dir("/proc")?.map(|entry| Ok(entry?.file_name()));
         let names = names.collect::<io::Result<Vec<_>>>()?;
-        let mut pids: Vec<u32> = names
-            .iter()
-            .filter_map(|name| name.to_str()?.parse().ok())
-            .collect();
+        let mut pids: Vec<u32> =
+            names.iter().filter_map(|name| name.to_str()?.parse().ok()).collect();
         // The youngest first, which are the likeliest to end before they are read.
         pids.sort_unstable_by(|a, b| b.cmp(a));
         for pid in pids {
@@ -130,15 +115,8 @@ impl Scan {
     fn meet(&mut self, pid: u32, stat: &Stat, group: &ProcessGroup) -> io::Result<()> {
         self.is_blurred |= stat.group.is_none();
         if belongs(stat, group)? {
-            let side = if stat.lives(pid)? {
-                &mut self.living
-            } else {
-                &mut self.ended
-            };
-            side.push(Process {
-                pid,
-                start_time: stat.start_time,
-            });
+            let side = if stat.lives(pid)? { &mut self.living } else { &mut self.ended };
+            side.push(Process { pid, start_time: stat.start_time });
         }
         Ok(())
     }
@@ -165,12 +143,8 @@ fn belongs(stat: &Stat, group: &ProcessGroup) -> io::Result<bool> {
 /// proc(5). The last mount on a place is the one that is seen.
 fn hides_processes() -> io::Result<bool> {
     let mounts = fs::read_to_string("/proc/self/mountinfo")?;
-    let mut on_proc = mounts
-        .lines()
-        .filter(|line| line.split(' ').nth(4) == Some("/proc"));
-    Ok(on_proc
-        .next_back()
-        .is_some_and(|line| line.contains("hidepid=")))
+    let mut on_proc = mounts.lines().filter(|line| line.split(' ').nth(4) == Some("/proc"));
+    Ok(on_proc.next_back().is_some_and(|line| line.contains("hidepid=")))
 }
 
 pub(super) fn invalid(text: impl Into<String>) -> io::Error {
@@ -182,10 +156,7 @@ mod tests {
     use super::*;
 
     fn group_of(pid: u32) -> ProcessGroup {
-        ProcessGroup {
-            leader: Process { pid, start_time: 1 },
-            session: 1,
-        }
+        ProcessGroup { leader: Process { pid, start_time: 1 }, session: 1 }
     }
 
     #[test]

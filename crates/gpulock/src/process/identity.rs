@@ -26,10 +26,8 @@ pub fn this_sight() -> io::Result<&'static Sight> {
     }
     require_own_pid_namespace()?;
     require_unshifted_time()?;
-    let sight = Sight {
-        boot_id: boot_id()?,
-        pid_namespace: fs::metadata("/proc/self/ns/pid")?.ino(),
-    };
+    let sight =
+        Sight { boot_id: boot_id()?, pid_namespace: fs::metadata("/proc/self/ns/pid")?.ino() };
     Ok(SIGHT.get_or_init(|| sight))
 }
 
@@ -49,10 +47,7 @@ pub fn this_process() -> io::Result<Process> {
 ///
 /// Those of [`this_sight`], and `PermissionDenied` for a process that `/proc` hides.
 pub fn find(pid: u32) -> io::Result<Option<Process>> {
-    Ok(Stat::read(pid)?.map(|stat| Process {
-        pid,
-        start_time: stat.start_time,
-    }))
+    Ok(Stat::read(pid)?.map(|stat| Process { pid, start_time: stat.start_time }))
 }
 
 /// This process as the owner of a lease; `client` is the name and version of its program.
@@ -60,19 +55,9 @@ pub fn find(pid: u32) -> io::Result<Option<Process>> {
 /// The owner has no `process` where [`this_sight`] fails.
 pub fn this_owner(client: &str) -> Owner {
     let process = this_sight()
-        .and_then(|sight| {
-            Ok(OwnProcess {
-                sight: sight.clone(),
-                process: this_process()?,
-            })
-        })
+        .and_then(|sight| Ok(OwnProcess { sight: sight.clone(), process: this_process()? }))
         .ok();
-    Owner {
-        host: host(),
-        client: client.to_owned(),
-        user: user(),
-        process,
-    }
+    Owner { host: host(), client: client.to_owned(), user: user(), process }
 }
 
 /// The host's name, for people.
@@ -82,9 +67,7 @@ pub(super) fn host() -> String {
 
 /// Which boot of the kernel this is.
 pub(crate) fn boot_id() -> io::Result<String> {
-    Ok(fs::read_to_string("/proc/sys/kernel/random/boot_id")?
-        .trim()
-        .to_owned())
+    Ok(fs::read_to_string("/proc/sys/kernel/random/boot_id")?.trim().to_owned())
 }
 
 fn user() -> String {
@@ -109,9 +92,7 @@ fn require_own_pid_namespace() -> io::Result<()> {
     if shown.as_os_str() == own.as_str() && levels == 1 {
         return Ok(());
     }
-    Err(io::Error::other(
-        "trust /proc: it shows another PID namespace",
-    ))
+    Err(io::Error::other("trust /proc: it shows another PID namespace"))
 }
 
 /// Start times are counted from the boot *of the reader's time namespace*, see
@@ -123,15 +104,11 @@ fn require_unshifted_time() -> io::Result<()> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
         Err(error) => return Err(error),
     };
-    let shift = offsets
-        .lines()
-        .find_map(|line| line.strip_prefix("boottime"));
+    let shift = offsets.lines().find_map(|line| line.strip_prefix("boottime"));
     if shift.is_none_or(|shift| shift.split_ascii_whitespace().all(|part| part == "0")) {
         return Ok(());
     }
-    Err(io::Error::other(
-        "trust /proc: a time namespace shifts the start times",
-    ))
+    Err(io::Error::other("trust /proc: a time namespace shifts the start times"))
 }
 
 #[cfg(test)]

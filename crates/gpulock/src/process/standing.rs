@@ -67,10 +67,7 @@ mod tests {
 
     #[test]
     fn a_holder_without_a_command_has_no_living_group() {
-        let expected = Processes {
-            holder_alive: true,
-            group_alive: false,
-        };
+        let expected = Processes { holder_alive: true, group_alive: false };
         assert_eq!(look(&this_owner("test"), None), Some(expected));
     }
 

@@ -77,12 +77,7 @@ impl Stat {
         let fields: Vec<&str> = rest.split_ascii_whitespace().collect();
         let field = |number: usize| fields.get(number - 3).copied();
         // -1 while the process is taken apart.
-        let id = |number| {
-            field(number)?
-                .parse()
-                .ok()
-                .map(|id: i32| u32::try_from(id).ok())
-        };
+        let id = |number| field(number)?.parse().ok().map(|id: i32| u32::try_from(id).ok());
         Some(Self {
             state: *field(3)?.as_bytes().first()?,
             group: id(5)?,
@@ -104,17 +99,11 @@ fn exists(pid: u32) -> bool {
 
 /// A process may be gone when its file is opened (`ENOENT`) or when it is read (`ESRCH`).
 fn is_missing(error: &io::Error) -> bool {
-    matches!(
-        Errno::from_io_error(error),
-        Some(Errno::NOENT | Errno::SRCH)
-    )
+    matches!(Errno::from_io_error(error), Some(Errno::NOENT | Errno::SRCH))
 }
 
 fn unreadable(pid: u32) -> io::Error {
-    io::Error::new(
-        io::ErrorKind::InvalidData,
-        format!("understand /proc/{pid}/stat"),
-    )
+    io::Error::new(io::ErrorKind::InvalidData, format!("understand /proc/{pid}/stat"))
 }
 
 #[cfg(test)]
@@ -127,12 +116,7 @@ mod tests {
 
     #[test]
     fn the_name_of_a_program_cannot_pass_for_other_fields() {
-        let expected = Stat {
-            state: b'S',
-            group: Some(40),
-            session: 39,
-            start_time: 987_654,
-        };
+        let expected = Stat { state: b'S', group: Some(40), session: 39, start_time: 987_654 };
         for name in ["cat", "a b", ") Z 1 1 1", "((", "))) (", "x\n) R 7", ""] {
             assert_eq!(Stat::parse(&line(name)), Some(expected), "{name:?}");
         }
@@ -143,9 +127,7 @@ mod tests {
 
     #[test]
     fn a_process_being_taken_apart_belongs_to_no_group() {
-        let text = String::from_utf8(line("x"))
-            .unwrap()
-            .replace("S 1 40 39", "X 0 -1 -1");
+        let text = String::from_utf8(line("x")).unwrap().replace("S 1 40 39", "X 0 -1 -1");
         let stat = Stat::parse(text.as_bytes()).unwrap();
         assert_eq!((stat.group, stat.is_over()), (None, true));
     }

@@ -38,12 +38,15 @@ const LOOK_AGAIN: Duration = Duration::from_millis(200);
 /// [`StopError`]; in each case some process may still run.
 pub async fn stop(group: ProcessGroup, grace: Duration) -> Result<(), StopError> {
     for (signals, patience) in [(ASK, grace), (FORCE, KILL_PATIENCE)] {
-        let living = members(&group)?;
-        if living.is_empty() {
-            return Ok(());
-        }
-        if out_of_reach(&living) {
-            return Err(StopError::NotAllowed(Pids(living)));
+        match members(&group) {
+            Ok(living) if living.is_empty() => return Ok(()),
+            Ok(living) if out_of_reach(&living) => {
+                return Err(StopError::NotAllowed(Pids(living)));
+            }
+            Ok(_) => {}
+            // They come and go too fast to be listed. A signal reaches them all.
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            Err(error) => return Err(error.into()),
         }
         signal(&group, signals)?;
         if timeout(patience, gone(&group)).await.is_ok() {
@@ -92,11 +95,7 @@ pub struct Pids(pub Vec<Process>);
 impl fmt::Display for Pids {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let numbers: Vec<_> = self.0.iter().map(|one| one.pid.to_string()).collect();
-        let noun = if numbers.len() == 1 {
-            "process"
-        } else {
-            "processes"
-        };
+        let noun = if numbers.len() == 1 { "process" } else { "processes" };
         write!(f, "{noun} {}", numbers.join(", "))
     }
 }
@@ -144,11 +143,7 @@ pub fn press(
         return Ok(Pressed::NotAllowed(living));
     }
     let mut shown = living.iter().map(|one| runs_under(*one, lease_id));
-    let sure = if has_its_leader(group)? {
-        shown.any(|ours| ours)
-    } else {
-        shown.all(|ours| ours)
-    };
+    let sure = if has_its_leader(group)? { shown.any(|ours| ours) } else { shown.all(|ours| ours) };
     if !sure {
         return Ok(Pressed::NotSure(living));
     }
@@ -161,9 +156,7 @@ pub fn press(
 fn runs_under(process: Process, lease_id: &str) -> bool {
     let wanted = format!("GPULOCK_LEASE_ID={lease_id}");
     let environment = fs::read(format!("/proc/{}/environ", process.pid)).unwrap_or_default();
-    environment
-        .split(|&byte| byte == 0)
-        .any(|one| one == wanted.as_bytes())
+    environment.split(|&byte| byte == 0).any(|one| one == wanted.as_bytes())
 }
 
 /// Whether we may signal none of them. (For a group kill(2) also succeeds when the only
@@ -219,10 +212,7 @@ mod tests {
 
     #[test]
     fn our_own_group_is_never_signalled() {
-        let leader = Process {
-            pid: own_group().unwrap().unwrap(),
-            start_time: 1,
-        };
+        let leader = Process { pid: own_group().unwrap().unwrap(), start_time: 1 };
         let own = ProcessGroup { leader, session: 1 };
         let error = signal(&own, &[Signal::CONT]).unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::InvalidInput);
@@ -237,9 +227,6 @@ mod tests {
     fn processes_are_shown_by_their_numbers() {
         let process = |pid| Process { pid, start_time: 7 };
         assert_eq!(Pids(vec![process(5)]).to_string(), "process 5");
-        assert_eq!(
-            Pids(vec![process(5), process(8)]).to_string(),
-            "processes 5, 8"
-        );
+        assert_eq!(Pids(vec![process(5), process(8)]).to_string(), "processes 5, 8");
     }
 }

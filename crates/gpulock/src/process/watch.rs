@@ -56,9 +56,7 @@ impl DeathWatch {
 
     /// Whether the process is dead by now.
     pub fn is_dead(&self) -> bool {
-        self.pidfd
-            .as_ref()
-            .is_none_or(|pidfd| is_readable(pidfd.get_ref()))
+        self.pidfd.as_ref().is_none_or(|pidfd| is_readable(pidfd.get_ref()))
     }
 }
 

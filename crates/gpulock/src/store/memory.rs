@@ -65,7 +65,12 @@ impl State {
     fn view(&mut self, pool: &PoolName, asking: Option<LeaseId>) -> View {
         let now = self.now();
         let Some(shelf) = self.pools.get_mut(pool) else {
-            return View { pool: Default::default(), versions: Versions::default(), now, ahead: None };
+            return View {
+                pool: Default::default(),
+                versions: Versions::default(),
+                now,
+                ahead: None,
+            };
         };
         let pool = shelf.record.view(asking, now);
         let ahead = asking.and_then(|lease_id| shelf.record.ahead_of(lease_id));
@@ -118,7 +123,8 @@ impl Store for MemoryStore {
 
     async fn history(&self, pool: &PoolName, wanted: &Wanted) -> Result<Vec<Event>, StoreError> {
         let state = self.lock();
-        let journal = state.pools.get(pool).into_iter().flat_map(|shelf| shelf.journal.iter().rev());
+        let journal =
+            state.pools.get(pool).into_iter().flat_map(|shelf| shelf.journal.iter().rev());
         let of_task = journal.filter(|event| match &wanted.task {
             Some(task) => event.party.as_ref().is_some_and(|party| party.task == *task),
             None => true,
@@ -154,7 +160,10 @@ impl Mailbox for MemoryMailbox {
                 return Ok(letter);
             }
         }
-        Err(StoreError::Unavailable { place: "memory:".to_owned(), reason: "it was closed".to_owned() })
+        Err(StoreError::Unavailable {
+            place: "memory:".to_owned(),
+            reason: "it was closed".to_owned(),
+        })
     }
 }
 

@@ -32,6 +32,9 @@ use crate::process;
 /// How long a look at the file's identity is good for, in microseconds.
 const SAME_FILE_FOR: u64 = 50_000;
 
+/// So many steps make a connection one that writes often.
+const WRITES_OFTEN: u64 = 100;
+
 /// Keeps pools in one database file.
 #[derive(Debug)]
 pub struct SqliteStore {
@@ -40,6 +43,8 @@ pub struct SqliteStore {
     identity: Option<(u64, u64)>,
     /// When that was last looked at, in microseconds since boot.
     same_file_at: AtomicU64,
+    /// Steps that were written through this connection.
+    writes: AtomicU64,
     connection: Mutex<Connection>,
     /// What to add to the time since boot, in microseconds.
     clock_offset: i64,
@@ -63,6 +68,7 @@ impl SqliteStore {
         Ok(Self {
             identity: file::identity(path),
             same_file_at: AtomicU64::new(0),
+            writes: AtomicU64::new(0),
             connection: Mutex::new(connection),
             clock_offset,
             post: post.map_err(|error| unavailable(path, &error))?,
@@ -87,7 +93,10 @@ impl SqliteStore {
         }
     }
 
-    fn ask<T>(&self, query: impl FnOnce(&Connection) -> rusqlite::Result<T>) -> Result<T, StoreError> {
+    fn ask<T>(
+        &self,
+        query: impl FnOnce(&Connection) -> rusqlite::Result<T>,
+    ) -> Result<T, StoreError> {
         self.require_same_file()?;
         query(&self.lock()).map_err(|e| failed(&self.path, e))
     }
@@ -143,6 +152,9 @@ impl Store for SqliteStore {
             let now = self.now();
             if write.is_in_time(now) && rows::write(connection, &write, now)? {
                 transaction.commit()?;
+                if self.writes.fetch_add(1, Ordering::Relaxed) == WRITES_OFTEN {
+                    file::lengthen_log(connection)?;
+                }
                 return Ok(Swapped::Written);
             }
             let view = rows::view(connection, write.pool, write.asking, || self.now())?;
@@ -220,10 +232,15 @@ fn set_clock(connection: &Connection) -> rusqlite::Result<i64> {
     }
     let offset = wall_time().as_micros() as i64 - since_boot() as i64;
     let transaction = Transaction::write(connection)?;
-    connection.execute("INSERT OR IGNORE INTO clock (boot_id, offset) VALUES (?1, ?2)", params![boot_id, offset])?;
+    connection.execute(
+        "INSERT OR IGNORE INTO clock (boot_id, offset) VALUES (?1, ?2)",
+        params![boot_id, offset],
+    )?;
     connection.execute("DELETE FROM clock WHERE boot_id <> ?1", [&boot_id])?;
     let agreed =
-        connection.query_row("SELECT offset FROM clock WHERE boot_id = ?1", [&boot_id], |row| row.get(0))?;
+        connection.query_row("SELECT offset FROM clock WHERE boot_id = ?1", [&boot_id], |row| {
+            row.get(0)
+        })?;
     transaction.commit()?;
     Ok(agreed)
 }
@@ -247,7 +264,8 @@ fn failed(path: &Path, error: rusqlite::Error) -> StoreError {
         rusqlite::Error::SqliteFailure(_, Some(message)) => message.clone(),
         other => other.to_string(),
     };
-    let denied = |reason: &str| StoreError::NotWritable { place: place.clone(), reason: reason.to_owned() };
+    let denied =
+        |reason: &str| StoreError::NotWritable { place: place.clone(), reason: reason.to_owned() };
     match error.sqlite_error_code() {
         Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => StoreError::Busy(place),
         Some(ErrorCode::DiskFull) => StoreError::Full(place),

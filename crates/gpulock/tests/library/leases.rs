@@ -195,8 +195,9 @@ fn an_abandoned_lease_keeps_its_gpu(world: World) {
     let next = world.client().request(task("next")).start().unwrap();
     until("it drains", || world.view().pool.lease(reference.lease_id).is_some_and(|l| l.is_over()));
     assert_eq!(world.queue(), [next.lease_id()]);
-    // Its owner's word ends that.
-    assert!(!block_on(client.release(reference)).unwrap());
+    // An operator's word ends that.
+    let mode = SeizeMode::IgnoreProcesses;
+    assert!(block_on(client.seize(reference, "it is done", mode)).unwrap());
     block_on(next).unwrap();
 }
 

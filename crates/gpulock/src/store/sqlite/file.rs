@@ -21,15 +21,17 @@ const APPLICATION_ID: u32 = 0x6770_6c6b;
 /// What the header of every store has at these places, and what SQLite would believe
 /// without a question: no room reserved in pages and how they are filled, the schema format
 /// of today, no automatic vacuum, UTF-8.
-const FIXED_IN_HEADER: [(usize, u32); 4] =
-    [(20, 0x0040_2020), (44, 4), (52, 0), (56, 1)];
+const FIXED_IN_HEADER: [(usize, u32); 4] = [(20, 0x0040_2020), (44, 4), (52, 0), (56, 1)];
 
 /// The newest format that this program reads and the one that it writes.
 const FORMAT: u32 = 1;
 
 /// Pages in the write-ahead log at which a commit also copies it back. The first process
-/// that opens an idle store reads the log, so it is kept short.
-const LOG_PAGES: u32 = 128;
+/// that opens an idle store reads the whole log, so those that come and go keep it short.
+const SHORT_LOG: u32 = 32;
+
+/// The same for a process that writes often, for which copying back costs more.
+const LONG_LOG: u32 = 128;
 
 /// Opens the store at `path`, creating it if there is none.
 pub(super) fn open(path: &Path) -> Result<Connection, StoreError> {
@@ -41,6 +43,11 @@ pub(super) fn open(path: &Path) -> Result<Connection, StoreError> {
         }
     }
     Err(StoreError::Replaced(path.to_owned()))
+}
+
+/// Lets the log grow longer, for a connection that writes often.
+pub(super) fn lengthen_log(connection: &Connection) -> rusqlite::Result<()> {
+    connection.pragma_update(None, "wal_autocheckpoint", LONG_LOG)
 }
 
 /// Device and inode, which tell whether the file at a path is still the one that was opened.
@@ -55,7 +62,8 @@ enum Found {
 
 fn inspect(path: &Path) -> Result<Found, StoreError> {
     let place = place_of(path);
-    let damaged = |reason: &str| StoreError::Damaged { place: place.clone(), reason: reason.to_owned() };
+    let damaged =
+        |reason: &str| StoreError::Damaged { place: place.clone(), reason: reason.to_owned() };
     let mut file = match File::open(path) {
         Ok(file) => file,
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
@@ -80,7 +88,9 @@ fn inspect(path: &Path) -> Result<Found, StoreError> {
     if read < header.len() {
         return Err(damaged("the file is cut off in its header"));
     }
-    let field = |at: usize| u32::from_be_bytes([header[at], header[at + 1], header[at + 2], header[at + 3]]);
+    let field = |at: usize| {
+        u32::from_be_bytes([header[at], header[at + 1], header[at + 2], header[at + 3]])
+    };
     let page_size = match u64::from(u16::from_be_bytes([header[16], header[17]])) {
         1 => 65_536,
         size => size.max(512),
@@ -103,7 +113,8 @@ fn inspect(path: &Path) -> Result<Found, StoreError> {
 
 fn connect(path: &Path) -> Result<Connection, StoreError> {
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-    let mut connection = Connection::open_with_flags(path, flags).map_err(|e| super::failed(path, e))?;
+    let mut connection =
+        Connection::open_with_flags(path, flags).map_err(|e| super::failed(path, e))?;
     let mut set_up = || {
         connection.busy_handler(Some(wait_for_writer))?;
         // The last one out would copy the whole log back and remove it, the next one in
@@ -113,7 +124,9 @@ fn connect(path: &Path) -> Result<Connection, StoreError> {
         // The log is synchronised only when it is copied back. A power cut may take the
         // last commits with it, never the file: after it no holder lives, and tokens carry
         // the clock, so nothing goes back.
-        connection.execute_batch(&format!("PRAGMA synchronous=NORMAL; PRAGMA wal_autocheckpoint={LOG_PAGES};"))
+        connection.execute_batch(&format!(
+            "PRAGMA synchronous=NORMAL; PRAGMA wal_autocheckpoint={SHORT_LOG};"
+        ))
     };
     set_up().map_err(|e| super::failed(path, e))?;
     Ok(connection)
@@ -132,9 +145,8 @@ fn create(path: &Path) -> Result<(), StoreError> {
         Err(error) => return Err(not_writable(&place, &error)),
     };
     let draft = with_suffix(path, &format!(".{:016x}.new", fastrand::u64(..)));
-    let built = build(&draft, folder_mode, path).and_then(|()| {
-        move_into_place(&draft, path).map_err(|error| not_writable(&place, &error))
-    });
+    let built = build(&draft, folder_mode, path)
+        .and_then(|()| move_into_place(&draft, path).map_err(|error| not_writable(&place, &error)));
     for suffix in ["", "-wal", "-shm", "-journal"] {
         // Whatever of the draft is left; after success there is nothing.
         let _ = fs::remove_file(with_suffix(&draft, suffix));

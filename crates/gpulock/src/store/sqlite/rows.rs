@@ -2,7 +2,9 @@
 
 use std::cmp::Reverse;
 
-use gpulock_core::{Event, LOOK_AHEAD, Lease, LeaseId, Ledger, Pool, PoolName, Priority, Time, Waiter};
+use gpulock_core::{
+    Event, LOOK_AHEAD, Lease, LeaseId, Ledger, Pool, PoolName, Priority, Time, Waiter,
+};
 use rusqlite::{Connection, OptionalExtension, Result, Row, params, types::Type};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -111,9 +113,16 @@ fn window(connection: &Connection, pool: &PoolName) -> Result<Vec<Waiter>> {
 }
 
 /// Puts the asker's own place into the picture.
-fn find_asker(connection: &Connection, pool: &PoolName, asking: LeaseId, view: &mut View) -> Result<()> {
+fn find_asker(
+    connection: &Connection,
+    pool: &PoolName,
+    asking: LeaseId,
+    view: &mut View,
+) -> Result<()> {
     let asker = connection
-        .prepare_cached("SELECT arrival, seen_at, body FROM waiter WHERE pool = ?1 AND lease_id = ?2")?
+        .prepare_cached(
+            "SELECT arrival, seen_at, body FROM waiter WHERE pool = ?1 AND lease_id = ?2",
+        )?
         .query_row(params![pool.as_str(), asking.to_string()], waiter_of)
         .optional()?;
     let Some(asker) = asker else { return Ok(()) };
@@ -121,7 +130,9 @@ fn find_asker(connection: &Connection, pool: &PoolName, asking: LeaseId, view: &
         .prepare_cached(
             "SELECT count(*) FROM waiter WHERE pool = ?1 AND (rank, arrival) < (?2, ?3)",
         )?
-        .query_row(params![pool.as_str(), rank(asker.priority), asker.arrival as i64], |row| row.get(0))?;
+        .query_row(params![pool.as_str(), rank(asker.priority), asker.arrival as i64], |row| {
+            row.get(0)
+        })?;
     view.ahead = Some(ahead.unsigned_abs());
     if view.pool.window.iter().all(|waiter| waiter.lease_id != asking) {
         view.pool.asker = Some(asker);
@@ -130,7 +141,12 @@ fn find_asker(connection: &Connection, pool: &PoolName, asking: LeaseId, view: &
 }
 
 /// Stamps the asker as seen, in the picture and, unless it was just done, in the file.
-pub(super) fn stamp(connection: &Connection, pool: &PoolName, asking: LeaseId, view: &mut View) -> Result<()> {
+pub(super) fn stamp(
+    connection: &Connection,
+    pool: &PoolName,
+    asking: LeaseId,
+    view: &mut View,
+) -> Result<()> {
     let now = view.now;
     let shown = view.pool.window.iter_mut().chain(&mut view.pool.asker);
     for waiter in shown.filter(|waiter| waiter.lease_id == asking) {
@@ -172,13 +188,16 @@ pub(super) fn write(connection: &Connection, write: &Write<'_>, now: Time) -> Re
             None => {
                 grown_by -= connection
                     .prepare_cached("DELETE FROM waiter WHERE pool = ?1 AND lease_id = ?2")?
-                    .execute(params![pool, lease_id.to_string()])? as i64;
+                    .execute(params![pool, lease_id.to_string()])?
+                    as i64;
             }
         }
     }
     if grown_by != 0 {
         connection
-            .prepare_cached("UPDATE entry SET queue_len = queue_len + ?2 WHERE pool = ?1 AND kind = 2")?
+            .prepare_cached(
+                "UPDATE entry SET queue_len = queue_len + ?2 WHERE pool = ?1 AND kind = 2",
+            )?
             .execute(params![pool, grown_by])?;
     }
     append(connection, write, now)?;
@@ -211,8 +230,17 @@ fn write_head(connection: &Connection, write: &Write<'_>) -> Result<bool> {
     };
     let mut update = connection.prepare_cached(sql)?;
     let updated = match &ledger {
-        Some(ledger) => update.execute(params![pool.as_str(), raise[0], raise[1], must_be[0], must_be[1], ledger])?,
-        None => update.execute(params![pool.as_str(), raise[0], raise[1], must_be[0], must_be[1]])?,
+        Some(ledger) => update.execute(params![
+            pool.as_str(),
+            raise[0],
+            raise[1],
+            must_be[0],
+            must_be[1],
+            ledger
+        ])?,
+        None => {
+            update.execute(params![pool.as_str(), raise[0], raise[1], must_be[0], must_be[1]])?
+        }
     };
     let unwritten = Versions::default();
     if updated == 0 && expected.still_hold(unwritten, step.changes.reads) {
@@ -222,7 +250,12 @@ fn write_head(connection: &Connection, write: &Write<'_>) -> Result<bool> {
 }
 
 /// The first write of a pool; `false` if somebody else was first.
-fn create(connection: &Connection, pool: &PoolName, versions: Versions, ledger: Option<String>) -> Result<bool> {
+fn create(
+    connection: &Connection,
+    pool: &PoolName,
+    versions: Versions,
+    ledger: Option<String>,
+) -> Result<bool> {
     let ledger = ledger.map_or_else(|| text(&Ledger::default()), Ok)?;
     let created = connection
         .prepare_cached(
@@ -259,7 +292,7 @@ fn append(connection: &Connection, write: &Write<'_>, now: Time) -> Result<()> {
             .prepare_cached("INSERT INTO entry (pool, kind, id, body) VALUES (?1, 0, ?2, ?3)")?
             .execute(params![pool, event_id(version, now, place), text(event)?])?;
     }
-    if version % JOURNAL_CUT_EVERY == 0 {
+    if version.is_multiple_of(JOURNAL_CUT_EVERY) {
         connection
             .prepare_cached(
                 "DELETE FROM entry WHERE pool = ?1 AND kind = 0 AND id <= (
@@ -284,7 +317,11 @@ fn event_id(version: u64, now: Time, place: usize) -> [u8; 22] {
     id
 }
 
-pub(super) fn waiters(connection: &Connection, pool: &PoolName, limit: usize) -> Result<Vec<Waiter>> {
+pub(super) fn waiters(
+    connection: &Connection,
+    pool: &PoolName,
+    limit: usize,
+) -> Result<Vec<Waiter>> {
     connection
         .prepare_cached(
             "SELECT arrival, seen_at, body FROM waiter WHERE pool = ?1 ORDER BY rank, arrival LIMIT ?2",
@@ -293,7 +330,11 @@ pub(super) fn waiters(connection: &Connection, pool: &PoolName, limit: usize) ->
         .collect()
 }
 
-pub(super) fn history(connection: &Connection, pool: &PoolName, wanted: &Wanted) -> Result<Vec<Event>> {
+pub(super) fn history(
+    connection: &Connection,
+    pool: &PoolName,
+    wanted: &Wanted,
+) -> Result<Vec<Event>> {
     let task = wanted.task.as_ref().map(|task| task.as_str());
     connection
         .prepare_cached(
@@ -318,7 +359,8 @@ pub(super) fn pools(connection: &Connection) -> Result<Vec<PoolName>> {
         )?
         .query_map([], |row| {
             let name: String = row.get(0)?;
-            name.parse().map_err(|e| rusqlite::Error::FromSqlConversionFailure(0, Type::Text, Box::new(e)))
+            name.parse()
+                .map_err(|e| rusqlite::Error::FromSqlConversionFailure(0, Type::Text, Box::new(e)))
         })?
         .collect()
 }
