@@ -8,7 +8,7 @@ use gpulock_core::{
     Reply, Request, SeizeMode, Settings, TaskName,
 };
 use tokio::runtime::Handle;
-use tokio::sync::{OnceCell, watch};
+use tokio::sync::{OnceCell, oneshot, watch};
 
 use crate::clock::BootTime;
 use crate::engine::Engine;
@@ -220,14 +220,20 @@ impl Client {
     }
 
     /// Waits for a grant and keeps it alive. See [`RequestBuilder`].
-    pub(crate) async fn obtain(self, mut asking: Asking) -> Result<Lease, Error> {
+    pub(crate) async fn obtain(
+        self,
+        mut asking: Asking,
+        mut called_off: oneshot::Receiver<()>,
+    ) -> Result<Lease, Error> {
         self.match_configured_gpus(&asking).await?;
         let post = self.inner.post().await;
-        asking.request.channel = post.channel.clone();
-        let mut granted = self.attempt(&mut asking, &post).await;
+        if let Command::Acquire(request) = &mut asking.command {
+            request.channel = post.channel.clone();
+        }
+        let mut granted = self.attempt(&asking, &post, &mut called_off).await;
         if let Err(Error::Refused(Refusal::NoInventory)) = granted {
             self.configure(&asking.patience(&tell_trouble(&asking.state))).await?;
-            granted = self.attempt(&mut asking, &post).await;
+            granted = self.attempt(&asking, &post, &mut called_off).await;
         }
         let grant = granted?;
         let new = NewLease {
@@ -241,23 +247,29 @@ impl Client {
         Ok(Lease::new(self, grant, state, waited))
     }
 
-    async fn attempt(&self, asking: &mut Asking, post: &Post) -> Result<Grant, Error> {
+    /// Asks until there is an answer; `called_off` ends that when its other end is dropped.
+    async fn attempt(
+        &self,
+        asking: &Asking,
+        post: &Post,
+        called_off: &mut oneshot::Receiver<()>,
+    ) -> Result<Grant, Error> {
         let Inner { options, stored, owner, .. } = &*self.inner;
         let scope = stored.store.scope();
         let wait = Wait {
             stored,
             post,
             polling: &options.polling,
-            request: &asking.request,
-            command: Command::Acquire(asking.request.clone()),
+            request: asking.request(),
+            command: &asking.command,
             bounds: asking.bounds,
             witness: Witness::new(owner.sight().cloned(), scope, options.stop_grace),
             state: &asking.state,
         };
         // On the heap: as part of this future it would be moved over the stack again and again.
-        let granted = Box::pin(wait.run(&mut asking.called_off)).await;
+        let granted = Box::pin(wait.run(called_off)).await;
         if let Err(error) = &granted {
-            self.withdraw(&asking.request, error).await;
+            self.withdraw(asking.request(), error).await;
         }
         granted
     }
@@ -291,15 +303,22 @@ impl Client {
 /// One request on its way.
 #[derive(Debug)]
 pub(crate) struct Asking {
-    pub(crate) request: Request,
+    /// Asks for it: an acquire.
+    pub(crate) command: Command,
     pub(crate) bounds: Bounds,
     /// Between two heartbeats of the lease.
     pub(crate) interval: Duration,
     pub(crate) state: watch::Sender<WaitState>,
-    pub(crate) called_off: tokio::sync::oneshot::Receiver<()>,
 }
 
 impl Asking {
+    fn request(&self) -> &Request {
+        match &self.command {
+            Command::Acquire(request) => request,
+            other => unreachable!("a request is asked for by {other:?}"),
+        }
+    }
+
     fn patience<'a>(&self, tell: &'a (dyn Fn(Option<&StoreError>) + Send + Sync)) -> Patience<'a> {
         Patience { until: BootTime::now() + self.bounds.store_patience, tell }
     }

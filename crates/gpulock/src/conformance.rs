@@ -24,7 +24,6 @@
 use std::any::Any;
 use std::sync::Arc;
 
-use gpulock_core::PoolName;
 use tokio::runtime::Builder;
 
 use crate::store::Store;
@@ -59,11 +58,6 @@ impl StoreUnderTest {
     pub fn guarded_by(mut self, guard: impl Any + Send + Sync) -> Self {
         self._guard = Some(Box::new(guard));
         self
-    }
-
-    /// The pool that most promises are tried on.
-    pub fn pool(&self) -> PoolName {
-        PoolName::default()
     }
 }
 

@@ -79,6 +79,8 @@ pub(crate) struct Keeper {
     kept: Mutex<HashMap<LeaseRef, Kept>>,
     /// Something changed that the keeper's task should look at.
     changed: Notify,
+    /// Until when the keeper's task sleeps; `None` while it is at work, or keeps nothing.
+    asleep_until: Mutex<Option<BootTime>>,
 }
 
 /// What the keeper needs to know of a new lease.
@@ -92,7 +94,8 @@ pub(crate) struct NewLease {
 
 impl Keeper {
     pub(crate) fn new(stored: Stored) -> Arc<Self> {
-        Arc::new(Self { stored, kept: Mutex::default(), changed: Notify::new() })
+        let (kept, changed, asleep_until) = Default::default();
+        Arc::new(Self { stored, kept, changed, asleep_until })
     }
 
     /// Begins to keep a lease alive.
@@ -111,8 +114,9 @@ impl Keeper {
             state,
         };
         kept.next_renewal = kept.after(new.runs_from);
+        let first_moment = kept.next_moment();
         self.lock().insert(new.lease, kept);
-        self.changed.notify_one();
+        self.wake_unless_awake_by(Some(first_moment));
         receiver
     }
 
@@ -125,7 +129,7 @@ impl Keeper {
     /// Stops the heartbeats of a lease; what follows is its release.
     pub(crate) fn let_go(&self, lease: LeaseRef) {
         self.lock().remove(&lease);
-        self.changed.notify_one();
+        self.wake_unless_awake_by(None);
     }
 
     /// Sends this progress with the next heartbeat, which is now.
@@ -151,10 +155,12 @@ impl Keeper {
                 self.changed.notified().await;
                 continue;
             };
+            self.set_asleep(Some(next));
             tokio::select! {
                 () = sleep_until(next) => {}
                 () = self.changed.notified() => {}
             }
+            self.set_asleep(None);
             self.mark_overdue();
             self.renew_due().await;
         }
@@ -162,10 +168,21 @@ impl Keeper {
 
     fn next_moment(&self) -> Option<BootTime> {
         let kept = self.lock();
-        kept.values()
-            .filter(|one| one.is_believed())
-            .map(|one| one.next_renewal.min(one.next_mark()))
-            .min()
+        kept.values().filter(|one| one.is_believed()).map(Kept::next_moment).min()
+    }
+
+    /// Wakes the keeper's task if it would sleep past `moment`, and in any case if it is not
+    /// asleep: it may be in the middle of a call. `None`: sleeping on is fine.
+    fn wake_unless_awake_by(&self, moment: Option<BootTime>) {
+        let asleep_until = *self.asleep_until.lock().unwrap_or_else(PoisonError::into_inner);
+        let in_time = asleep_until.is_some_and(|until| moment.is_none_or(|moment| until <= moment));
+        if !in_time {
+            self.changed.notify_one();
+        }
+    }
+
+    fn set_asleep(&self, until: Option<BootTime>) {
+        *self.asleep_until.lock().unwrap_or_else(PoisonError::into_inner) = until;
     }
 
     fn next_mark(&self) -> BootTime {
@@ -308,6 +325,11 @@ impl Kept {
     /// Whether its holder still believes in it.
     fn is_believed(&self) -> bool {
         !matches!(self.state.borrow().health, Health::Lost(_))
+    }
+
+    /// When it needs to be looked at.
+    fn next_moment(&self) -> BootTime {
+        self.next_renewal.min(self.next_mark())
     }
 
     /// When its health changes unless it is renewed before.

@@ -1,12 +1,13 @@
 //! A lease in the hands of its holder.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use gpulock_core::{
     Command, Ending, Event, Gpu, GpuIndex, LeaseId, LeaseRef, ProcessGroup, Progress, Reply,
     StopRequest, Token, What,
 };
-use tokio::sync::watch;
+use tokio::sync::{oneshot, watch};
 
 use crate::client::Client;
 use crate::clock::BootTime;
@@ -25,7 +26,7 @@ use crate::wait::Grant;
 #[derive(Debug)]
 pub struct Lease {
     client: Client,
-    record: gpulock_core::Lease,
+    record: Arc<gpulock_core::Lease>,
     gpus: Vec<Gpu>,
     waited: Duration,
     state: watch::Receiver<LeaseState>,
@@ -39,10 +40,9 @@ impl Lease {
         state: watch::Receiver<LeaseState>,
         waited: Duration,
     ) -> Self {
-        let cards = grant.pool.ledger.inventory.map(|inventory| inventory.gpus).unwrap_or_default();
-        let gpus =
-            cards.into_iter().filter(|card| grant.lease.gpus.contains(&card.index)).collect();
-        Self { client, record: grant.lease, gpus, waited, state, is_released: false }
+        let cards = grant.pool.ledger.inventory.iter().flat_map(|inventory| &inventory.gpus);
+        let gpus = cards.filter(|card| grant.lease.gpus.contains(&card.index)).cloned().collect();
+        Self { client, record: Arc::new(grant.lease), gpus, waited, state, is_released: false }
     }
 
     /// Its identity.
@@ -170,14 +170,12 @@ impl Lease {
     /// [`Error::Lost`] if it was lost before, [`Error::Store`] if the store did not confirm.
     pub async fn release(mut self) -> Result<(), Error> {
         let patience = self.client.inner.options.store_patience;
-        let mut settled = self.begin_release();
-        let confirmed = settled.wait_for(Option::is_some);
-        match tokio::time::timeout(patience, confirmed).await {
-            Ok(Ok(settled)) => match settled.as_ref() {
-                Some(Settled::Released) => Ok(()),
-                _ => Err(Error::Lost("it had ended before it was released".to_owned())),
-            },
-            _ => Err(Error::Store(StoreError::Unavailable {
+        match tokio::time::timeout(patience, self.begin_release()).await {
+            Ok(Ok(Settled::Released)) => Ok(()),
+            Ok(Ok(Settled::WasLost)) => {
+                Err(Error::Lost("it had ended before it was released".to_owned()))
+            }
+            Ok(Err(_)) | Err(_) => Err(Error::Store(StoreError::Unavailable {
                 place: "of this lease".to_owned(),
                 reason: "it did not confirm the release".to_owned(),
             })),
@@ -191,12 +189,12 @@ impl Lease {
         self.client.inner.keeper.let_go(self.reference());
     }
 
-    fn begin_release(&mut self) -> watch::Receiver<Option<Settled>> {
+    fn begin_release(&mut self) -> oneshot::Receiver<Settled> {
         self.is_released = true;
         // First the heartbeats end, then the lease is released, then it is forgotten.
         self.client.inner.keeper.let_go(self.reference());
-        let (settled, receiver) = watch::channel(None);
-        let release = release_until_settled(self.client.clone(), self.record.clone(), settled);
+        let (settled, receiver) = oneshot::channel();
+        let release = release_until_settled(self.client.clone(), Arc::clone(&self.record), settled);
         self.client.inner.unsettled.send_modify(|count| *count += 1);
         self.client.inner.engine.handle().spawn(release);
         receiver
@@ -217,11 +215,11 @@ impl Drop for Lease {
             return;
         }
         let patience = self.client.inner.options.store_patience;
-        let mut settled = self.begin_release();
+        let settled = self.begin_release();
         // Where the caller may be kept waiting, it sees the GPU given back.
         self.client.inner.engine.block_on(async move {
             // Unconfirmed in time: the client goes on trying by itself.
-            let _ = tokio::time::timeout(patience, settled.wait_for(Option::is_some)).await;
+            let _ = tokio::time::timeout(patience, settled).await;
         });
     }
 }
@@ -238,8 +236,8 @@ enum Settled {
 /// that ran out counts as in use, because this process lives.
 async fn release_until_settled(
     client: Client,
-    record: gpulock_core::Lease,
-    settled: watch::Sender<Option<Settled>>,
+    record: Arc<gpulock_core::Lease>,
+    settled: oneshot::Sender<Settled>,
 ) {
     let mut pause = Duration::from_millis(20);
     let mut answer = release(&client.inner.stored, &record).await;
@@ -257,7 +255,8 @@ async fn release_until_settled(
         }
         answer = release_again(&client.inner.stored, &record).await;
     };
-    settled.send_replace(Some(outcome));
+    // Whoever released it may not have waited so long.
+    let _ = settled.send(outcome);
     client.inner.unsettled.send_modify(|count| *count -= 1);
 }
 

@@ -5,7 +5,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use gpulock_core::{GpuRef, LeaseId, Priority, Request, TaskName, Term, Wish};
+use gpulock_core::{Command, GpuRef, LeaseId, Priority, Request, TaskName, Term, Wish};
 use tokio::sync::{oneshot, watch};
 use tokio::task::JoinHandle;
 
@@ -136,7 +136,7 @@ impl RequestBuilder {
         let lease_id = new_lease_id()?;
         let client = self.client;
         let asking = Asking {
-            request: Request {
+            command: Command::Acquire(Request {
                 lease_id,
                 task: self.task,
                 owner: client.inner.owner().clone(),
@@ -147,13 +147,12 @@ impl RequestBuilder {
                 patience: self.waits.then_some(self.unseen),
                 channel: None,
                 inside: client.inner.options.inside.clone(),
-            },
+            }),
             bounds: Bounds { began, until, store_patience: self.store_patience },
             interval: self.interval,
             state,
-            called_off,
         };
-        let answer = client.inner.engine.handle().spawn(client.clone().obtain(asking));
+        let answer = client.inner.engine.handle().spawn(client.clone().obtain(asking, called_off));
         Ok(Acquiring { lease_id, progress, answer, call_off })
     }
 }

@@ -20,7 +20,9 @@ pub(crate) struct Stored {
 /// The picture after this client's last write.
 #[derive(Debug)]
 struct Known {
-    view: View,
+    pool: Arc<Pool>,
+    versions: Versions,
+    now: Time,
     at: BootTime,
 }
 
@@ -29,7 +31,7 @@ struct Known {
 pub(crate) struct Outcome {
     pub(crate) reply: Reply,
     /// The pool after the step.
-    pub(crate) pool: Pool,
+    pub(crate) pool: Arc<Pool>,
     /// The store's time of the step.
     pub(crate) now: Time,
     /// How many wait before the request on whose behalf this was.
@@ -149,11 +151,11 @@ impl Stored {
                 Err(refusal) if is_fresh => return Err(refusal.into()),
                 Err(_) => continue,
             };
-            if step.changes.is_empty() && step.events.is_empty() {
-                if !is_fresh {
-                    continue;
-                }
-            } else {
+            let writes = !step.changes.is_empty() || !step.events.is_empty();
+            if !writes && !is_fresh {
+                continue;
+            }
+            if writes {
                 let write = Write { pool: &self.pool, expected: versions, step: &step, asking };
                 if let Swapped::Conflict(present) = self.store.swap(write).await? {
                     view = Some(*present);
@@ -161,6 +163,9 @@ impl Stored {
                     back_off(conflicts).await;
                     continue;
                 }
+            }
+            let pool = Arc::new(pool);
+            if writes {
                 self.remember(&pool, versions.after(&step.changes), now);
             }
             let next_deadline = step.next_deadline;
@@ -171,18 +176,18 @@ impl Stored {
 
     /// Only a picture without a queue is worth keeping: in any other, what this client knows
     /// is not all that counts.
-    fn remember(&self, pool: &Pool, versions: Versions, now: Time) {
-        let known = (pool.queue_len == 0).then(|| Known {
-            view: View { pool: pool.clone(), versions, now, ahead: None },
-            at: BootTime::now(),
-        });
+    fn remember(&self, pool: &Arc<Pool>, versions: Versions, now: Time) {
+        let at = BootTime::now();
+        let known =
+            (pool.queue_len == 0).then(|| Known { pool: Arc::clone(pool), versions, now, at });
         *self.known.lock().unwrap_or_else(PoisonError::into_inner) = known;
     }
 
     fn recall(&self) -> Option<View> {
-        let known = self.known.lock().unwrap_or_else(PoisonError::into_inner).take()?;
-        let now = known.view.now + known.at.elapsed();
-        Some(View { now, ..known.view })
+        let Known { pool, versions, now, at } =
+            self.known.lock().unwrap_or_else(PoisonError::into_inner).take()?;
+        let pool = Arc::unwrap_or_clone(pool);
+        Some(View { pool, versions, now: now + at.elapsed(), ahead: None })
     }
 }
 

@@ -5,6 +5,7 @@
 //! woke it, it then simply asks again: the wake-up is only a hint, the answer is the
 //! store's.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use gpulock_core::{Command, Evidence, Lease, Phase, Pool, Reply, Request, Term, Time, Wants};
@@ -65,7 +66,7 @@ pub(crate) struct Wait<'a> {
     pub(crate) polling: &'a Polling,
     pub(crate) request: &'a Request,
     /// Asks for that request, again and again.
-    pub(crate) command: Command,
+    pub(crate) command: &'a Command,
     pub(crate) bounds: Bounds,
     pub(crate) witness: Witness,
     pub(crate) state: &'a watch::Sender<WaitState>,
@@ -74,7 +75,7 @@ pub(crate) struct Wait<'a> {
 /// A grant in hand.
 pub(crate) struct Grant {
     pub(crate) lease: Lease,
-    pub(crate) pool: Pool,
+    pub(crate) pool: Arc<Pool>,
     /// From here its term runs.
     pub(crate) runs_from: BootTime,
 }
@@ -138,7 +139,7 @@ impl Wait<'_> {
     }
 
     async fn ask(&self) -> Result<Outcome, Error> {
-        self.carry_out(&self.command).await
+        self.carry_out(self.command).await
     }
 
     async fn carry_out(&self, command: &Command) -> Result<Outcome, Error> {
