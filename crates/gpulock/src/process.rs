@@ -13,6 +13,7 @@ mod stop;
 mod watch;
 
 pub use group::{led_by, members};
+#[cfg(feature = "sqlite")]
 pub(crate) use identity::boot_id;
 pub use identity::{find, this_owner, this_process, this_sight};
 pub use standing::{Processes, look, rebooted_since};

@@ -9,8 +9,9 @@
 //! 2. [`Store::swap`] writes everything it is given (record, events, running sums) or
 //!    nothing. It writes only if every part that the decision [read](Parts) still has the
 //!    expected version and the store's clock has reached [`Changes::not_before`] but not
-//!    [`Changes::not_after`]; otherwise it answers with the present picture. A write raises the version of each
-//!    part that it changes: ledger and leases are one part, the queue is the other.
+//!    [`Changes::not_after`]; otherwise it answers with the present picture. A write raises
+//!    the version of each part that it changes: ledger and leases are one part, the queue
+//!    is the other. Every step reads the first part, so its version orders the journal.
 //! 3. A waiter gets its arrival number when it is written, larger than that of everybody
 //!    in the queue. Writing a waiter that is already queued leaves it where it is, so
 //!    those who join at the same time do not disturb each other and joining twice is safe.
@@ -252,6 +253,8 @@ impl StoreError {
 pub(crate) mod letter {
     use super::{LeaseId, Why};
 
+    /// In bytes.
+    #[cfg(feature = "sqlite")]
     pub(crate) const MAX_LEN: usize = 64;
 
     pub(crate) fn write(lease_id: LeaseId, why: Why) -> String {
