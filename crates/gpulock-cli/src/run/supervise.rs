@@ -65,7 +65,7 @@ impl Supervisor {
         self.child.open_gate(&orders);
         let end = self.supervise(group).await;
         self.terminal.take_back();
-        let end = end?;
+        // Whatever the end was, also if the command could not be watched to it.
         if !self.stop_what_is_left(group).await {
             // Its processes still use the GPU. Once this process has ended, the next in line
             // sees that and waits for them.
@@ -77,7 +77,7 @@ impl Supervisor {
             .hint("`gpulock status` shows it as draining until they are gone"));
         }
         let settled = self.lease.release().await;
-        match (end, settled) {
+        match (end?, settled) {
             (End::Lost(reason), _) => Err(Failure::new(
                 Code::Lost,
                 format!("the lease was lost: {reason}; the command was stopped"),
