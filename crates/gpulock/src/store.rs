@@ -236,7 +236,7 @@ impl StoreError {
             Self::Busy(_) => "a process may be stopped in the middle of a write: `fuser -v` on the file lists who has it open".to_owned(),
             Self::Full(_) => "free some space on that disk; leases that are held end at their deadlines".to_owned(),
             Self::NotWritable { .. } => {
-                "give yourself write access to the folder and the file, or choose another store with --store sqlite:///PATH".to_owned()
+                "make the folder if there is none, give yourself write access to it and the file, or choose another store with --store sqlite:///PATH".to_owned()
             }
             Self::Damaged { place, .. } => format!(
                 "stop everything that uses it and move {place} and the files beside it that begin with its name to a safe place; the next command starts a new store"

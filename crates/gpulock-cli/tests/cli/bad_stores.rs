@@ -168,7 +168,7 @@ fn a_folder_in_its_place() {
     --- stderr
     error: the store FOLDER/store/gpulock.db cannot be used: it is not a file
 
-    hint: give yourself write access to the folder and the file, or choose another store with --store sqlite:///PATH
+    hint: make the folder if there is none, give yourself write access to it and the file, or choose another store with --store sqlite:///PATH
     ");
 }
 
@@ -182,7 +182,7 @@ fn a_folder_that_does_not_exist() {
     --- stderr
     error: the store FOLDER/store/gpulock.db cannot be used: its folder does not exist
 
-    hint: give yourself write access to the folder and the file, or choose another store with --store sqlite:///PATH
+    hint: make the folder if there is none, give yourself write access to it and the file, or choose another store with --store sqlite:///PATH
     ");
     assert!(!scene.folder().join("store").exists());
 }

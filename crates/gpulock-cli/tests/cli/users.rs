@@ -119,7 +119,7 @@ fn a_folder_that_the_user_may_not_write() {
     --- stderr
     error: the store FOLDER/store/gpulock.db cannot be used: SQLite cannot open it and the files beside it
 
-    hint: give yourself write access to the folder and the file, or choose another store with --store sqlite:///PATH
+    hint: make the folder if there is none, give yourself write access to it and the file, or choose another store with --store sqlite:///PATH
     ");
     assert!(!scene.exists("ran") && !scene.store_path().exists());
 }
@@ -136,7 +136,7 @@ fn a_store_that_the_user_may_not_write() {
     --- stderr
     error: the store FOLDER/store/gpulock.db cannot be used: permission denied
 
-    hint: give yourself write access to the folder and the file, or choose another store with --store sqlite:///PATH
+    hint: make the folder if there is none, give yourself write access to it and the file, or choose another store with --store sqlite:///PATH
     ");
     allow(&scene.store_path(), 0o644);
     insta::assert_snapshot!(start_as(&scene, ONE, &["run", "--", "touch", "ran"]).ended().told(), @"
@@ -144,7 +144,7 @@ fn a_store_that_the_user_may_not_write() {
     --- stderr
     error: the store FOLDER/store/gpulock.db cannot be used: SQLite cannot open it and the files beside it
 
-    hint: give yourself write access to the folder and the file, or choose another store with --store sqlite:///PATH
+    hint: make the folder if there is none, give yourself write access to it and the file, or choose another store with --store sqlite:///PATH
     ");
     assert_eq!(fs::read(scene.store_path()).unwrap(), before);
     assert!(!scene.exists("ran"));
