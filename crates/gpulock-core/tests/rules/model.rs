@@ -5,13 +5,15 @@
 //! card: from the moment an owner knows of its lease until its process, or the group that
 //! works for it, is gone or has stopped. Two must never use one card at the same time.
 
+mod actor;
 mod world;
 
 use std::collections::BTreeSet;
 
 use stateright::{Checker, Expectation, HasDiscoveries, Model, Property};
 
-use self::world::{Act, Actor, Fault, Plan, Stage, World};
+use self::actor::{Actor, Stage};
+use self::world::{Act, Fault, Plan, World};
 
 const ONE_USER: &str = "no two processes use one GPU";
 const INVARIANTS: &str = "no step breaks an invariant";
