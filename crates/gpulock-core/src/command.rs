@@ -6,6 +6,7 @@ use crate::lease::Progress;
 use crate::owner::{ProcessGroup, Sight};
 use crate::pool::Settings;
 use crate::request::Request;
+use crate::time::Time;
 
 /// Something asked of a pool. Time comes in beside it, ids and randomness inside it.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -55,6 +56,13 @@ pub enum Command {
     Tick {
         /// Where the caller looks from; `None` if it cannot see processes.
         sight: Option<Sight>,
+    },
+    /// Say that the store has begun another life, in which it may have forgotten leases.
+    Resume {
+        /// Names that life.
+        incarnation: String,
+        /// Every lease that it may have forgotten is over by then.
+        closed_until: Time,
     },
     /// Say which GPUs there are and how long things may take.
     Configure {

@@ -106,6 +106,11 @@ pub enum What {
         /// After how long.
         waited_micros: u64,
     },
+    /// The store has begun another life and may have forgotten leases.
+    Resumed {
+        /// Nothing is lent before; `None` if none that it may have forgotten can still run.
+        closed_until: Option<Time>,
+    },
     /// The pool was told its GPUs.
     Configured {
         /// The cards.
@@ -168,6 +173,7 @@ impl Counters {
             | What::Claimed { .. }
             | What::StopRequested { .. }
             | What::Drained { .. }
+            | What::Resumed { .. }
             | What::Configured { .. } => {}
         }
     }

@@ -12,9 +12,10 @@ impl Turn<'_> {
     /// that are gone. `asker` hears its grant at once.
     pub(crate) fn hand_out(&mut self, asker: Option<LeaseId>) {
         let mut free = self.pool.free_gpus();
-        if free.is_empty() {
+        if free.is_empty() || self.pool.closed_for(self.now).is_some() {
             return;
         }
+        self.changes.not_before = self.changes.not_before.max(self.pool.ledger.closed_until);
         // That nobody waits is read too: somebody who saw everything taken may be joining.
         self.changes.reads.queue = true;
         if self.pool.queue_len == 0 {

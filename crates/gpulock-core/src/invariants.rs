@@ -24,7 +24,7 @@ pub enum Invariant {
     TokensOnlyGrow,
     /// A holder is never also a waiter.
     HolderNeverWaits,
-    /// Nobody waits on a free GPU.
+    /// Nobody waits on a free GPU, unless the pool is closed.
     NobodyWaitsOnFreeGpu,
     /// Order is priority, then arrival.
     OrderIsKept,
@@ -65,7 +65,10 @@ fn holder_never_waits(pool: &Pool) -> bool {
 
 /// A waiter in sight could be met only by GPUs that are kept for earlier ones.
 fn nobody_waits_on_free_gpu(pool: &Pool, now: Time) -> bool {
-    let free = pool.free_gpus();
+    let free = match pool.closed_for(now) {
+        Some(_) => BTreeSet::new(),
+        None => pool.free_gpus(),
+    };
     pool.window.iter().all(|waiter| !could_be_met(waiter, free.clone(), pool, now))
 }
 
@@ -118,7 +121,10 @@ fn one_event_per_change(before: &Pool, after: &Pool, step: &Step) -> bool {
             What::Ended { .. } => "ended",
             What::Drained { .. } => "drained",
             What::Cancelled { .. } | What::Dropped { .. } => "left",
-            What::Claimed { .. } | What::StopRequested { .. } | What::Configured { .. } => continue,
+            What::Claimed { .. }
+            | What::StopRequested { .. }
+            | What::Resumed { .. }
+            | What::Configured { .. } => continue,
         };
         *told.entry(change).or_default() += 1;
     }

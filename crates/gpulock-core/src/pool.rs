@@ -18,6 +18,9 @@
 //! or, where nobody who could look has spoken for [`Settings::witness_patience`], a caller
 //! from elsewhere comes by.
 //!
+//! A store that came back may have forgotten leases. The pool is *closed* then
+//! ([`Command::Resume`]): nothing is lent until every lease that may be forgotten is over.
+//!
 //! **Who waits for how long.** Inside a priority the order is that of arrival. A request
 //! that cannot be met yet may be passed by later ones from inside the look-ahead window
 //! ([`LOOK_AHEAD`](crate::LOOK_AHEAD) per lane) only until it has waited
@@ -71,6 +74,13 @@ pub struct Ledger {
     /// The running sums.
     #[serde(default)]
     pub counters: Counters,
+    /// Which life of the store this was last seen in; `None` where a store has only one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub incarnation: Option<String>,
+    /// Nothing is lent before this moment: the store may have forgotten leases that run
+    /// until then.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub closed_until: Option<Time>,
 }
 
 /// How long things may take in a pool.
@@ -133,6 +143,9 @@ impl Pool {
                     }
                     Command::Observe(evidence) => turn.observe(&evidence),
                     Command::Tick { sight } => turn.tick(sight.as_ref()),
+                    Command::Resume { incarnation, closed_until } => {
+                        turn.resume(incarnation, closed_until)
+                    }
                     Command::Acquire(_) | Command::Configure { .. } => {
                         unreachable!("matched above")
                     }
@@ -167,8 +180,15 @@ impl Pool {
         self.window.iter().chain(&self.asker).find(|waiter| waiter.lease_id == lease_id)
     }
 
-    /// The next moment at which a lease ends by itself.
-    pub fn next_deadline(&self) -> Option<Time> {
-        self.leases.iter().filter_map(Lease::deadline).min()
+    /// How long it is still closed at `now`, if it is.
+    pub fn closed_for(&self, now: Time) -> Option<Duration> {
+        self.ledger.closed_until.filter(|until| now < *until).map(|until| until.since(now))
+    }
+
+    /// The next moment after `now` at which something changes by itself: a lease ends, or
+    /// the pool opens.
+    pub fn next_deadline(&self, now: Time) -> Option<Time> {
+        let opens = self.ledger.closed_until.filter(|until| now < *until);
+        self.leases.iter().filter_map(Lease::deadline).chain(opens).min()
     }
 }

@@ -1,6 +1,5 @@
 //! The queue: who waits, and who goes first.
 
-use std::cmp::Reverse;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -33,6 +32,18 @@ pub enum Priority {
     High,
     /// Before everybody else.
     Urgent,
+}
+
+impl Priority {
+    /// Its place when priorities are sorted: 0 goes first.
+    pub fn rank(self) -> u8 {
+        match self {
+            Self::Urgent => 0,
+            Self::High => 1,
+            Self::Normal => 2,
+            Self::Low => 3,
+        }
+    }
 }
 
 /// A request that waits.
@@ -69,8 +80,8 @@ pub struct Waiter {
 
 impl Waiter {
     /// Sorts a queue: priority first, then arrival.
-    pub fn order(&self) -> (Reverse<Priority>, u64) {
-        (Reverse(self.priority), self.arrival)
+    pub fn order(&self) -> (u8, u64) {
+        (self.priority.rank(), self.arrival)
     }
 
     /// Whether it has gone unseen for so long that it no longer counts.

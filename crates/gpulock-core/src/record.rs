@@ -1,13 +1,12 @@
 //! A pool's record in memory: everything a store keeps of a pool, and the two things it
 //! does with it.
 
-use std::cmp::Reverse;
 use std::collections::{BTreeMap, HashMap};
 
 use crate::ids::LeaseId;
 use crate::lease::Lease;
 use crate::pool::{Ledger, Pool};
-use crate::queue::{LOOK_AHEAD, Priority, Waiter};
+use crate::queue::{LOOK_AHEAD, Waiter};
 use crate::step::Changes;
 use crate::time::Time;
 
@@ -17,7 +16,7 @@ use crate::time::Time;
 pub struct Record {
     ledger: Ledger,
     leases: BTreeMap<LeaseId, Lease>,
-    queue: BTreeMap<(Reverse<Priority>, u64), Waiter>,
+    queue: BTreeMap<(u8, u64), Waiter>,
     arrivals: u64,
 }
 

@@ -1,5 +1,7 @@
 //! Why a command was turned down with nothing changed.
 
+use std::time::Duration;
+
 use crate::gpu::{GpuIndex, GpuRef, Inventory};
 use crate::ids::LeaseId;
 use crate::request::Wants;
@@ -36,6 +38,16 @@ pub enum Refusal {
         lease_id: LeaseId,
         /// A GPU of that lease.
         gpu: GpuIndex,
+    },
+    /// The store has come back, may have forgotten leases, and nobody wants to wait until
+    /// they are over.
+    #[error(
+        "the store was restarted or replaced and may have forgotten leases; nothing is lent for another {} s",
+        left.as_secs_f64().ceil()
+    )]
+    Closed {
+        /// Until the last of them is over.
+        left: Duration,
     },
     /// A pool without GPUs was configured.
     #[error("a pool needs at least one GPU")]

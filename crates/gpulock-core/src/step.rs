@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::event::Event;
+use crate::event::{Event, What};
 use crate::ids::{Channel, LeaseId, LeaseRef};
 use crate::lease::{Lease, StopRequest};
 use crate::pool::Ledger;
@@ -24,6 +24,18 @@ pub struct Step {
     pub again: bool,
     /// The next moment at which a lease ends by itself.
     pub next_deadline: Option<Time>,
+}
+
+impl Step {
+    /// Whether it adds more to the record than it takes out. A store that is full may turn
+    /// such a step down; what only renews or gives back must always get through.
+    pub fn needs_room(&self) -> bool {
+        let joined = self.changes.waiters.values().filter(|waiter| waiter.is_some()).count();
+        let left = self.changes.waiters.len() - joined;
+        let removed = self.changes.leases.values().filter(|lease| lease.is_none()).count();
+        let lent = self.events.iter().filter(|event| matches!(event.what, What::Granted { .. }));
+        joined + lent.count() > left + removed
+    }
 }
 
 /// The answer to a command.

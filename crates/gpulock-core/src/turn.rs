@@ -55,7 +55,7 @@ impl<'a> Turn<'a> {
             changes: self.changes,
             wake: self.wake,
             again: self.again,
-            next_deadline: self.pool.next_deadline(),
+            next_deadline: self.pool.next_deadline(self.now),
         }
     }
 
@@ -280,6 +280,17 @@ impl<'a> Turn<'a> {
 
     pub(crate) fn tick(&mut self, sight: Option<&Sight>) -> Reply {
         self.forgive_silent_drains(sight);
+        Reply::Done
+    }
+
+    pub(crate) fn resume(&mut self, incarnation: String, closed_until: Time) -> Reply {
+        let ledger = &mut self.pool.ledger;
+        if ledger.incarnation.as_ref() != Some(&incarnation) {
+            let closed_until = Some(closed_until).filter(|until| self.now < *until);
+            ledger.incarnation = Some(incarnation);
+            ledger.closed_until = ledger.closed_until.max(closed_until);
+            self.note(What::Resumed { closed_until }, None);
+        }
         Reply::Done
     }
 

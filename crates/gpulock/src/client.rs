@@ -127,7 +127,8 @@ impl ClientBuilder {
     /// # Errors
     /// [`Error::Start`] if no thread can be started.
     pub fn build(self) -> Result<Client, Error> {
-        let stored = Stored::new(self.store, self.options.pool.clone());
+        let Options { pool, heartbeat_timeout, .. } = &self.options;
+        let stored = Stored::new(self.store, pool.clone(), *heartbeat_timeout);
         let keeper = Keeper::new(stored.clone());
         let engine = match self.runtime {
             Some(handle) => Engine::Callers(handle),

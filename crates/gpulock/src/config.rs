@@ -49,6 +49,7 @@ pub use settings::{
 pub use sources::Sources;
 pub use span::span;
 pub use store_url::StoreUrl;
+pub(crate) use store_url::masked;
 pub use unexamined::Unexamined;
 
 use file::ConfigFile;

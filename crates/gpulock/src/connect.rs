@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use rustix::fs::{Access, access};
 
+use crate::config::masked;
 use crate::store::memory::MemoryStore;
 use crate::store::{Store, StoreError};
 
@@ -27,8 +28,9 @@ pub fn connect(url: &str) -> Result<Arc<dyn Store>, StoreError> {
             }
             Ok(Arc::new(crate::store::sqlite::SqliteStore::open(Path::new(path))?))
         }
+        #[cfg(feature = "redis")]
         Some(("redis" | "rediss" | "redis+unix" | "redis+sentinel" | "redis+cluster", _)) => {
-            Err(bad("this version has no Redis store"))
+            Ok(Arc::new(crate::store::redis::RedisStore::open(url)?))
         }
         Some(("http" | "https", _)) => Err(bad("this version has no HTTP store")),
         _ => Err(bad("its scheme is unknown")),
@@ -105,14 +107,5 @@ impl DefaultPlace {
                 path.display()
             )),
         }
-    }
-}
-
-/// The URL without its password.
-fn masked(url: &str) -> String {
-    let Some((scheme, rest)) = url.split_once("://") else { return url.to_owned() };
-    match rest.rsplit_once('@') {
-        Some((_, place)) => format!("{scheme}://***@{place}"),
-        None => url.to_owned(),
     }
 }

@@ -64,6 +64,9 @@ fn hint_for(refusal: &Refusal) -> Option<String> {
             "work inside a lease may use its GPUs as they are; leave out the inner `gpulock run`"
                 .to_owned()
         }
+        Refusal::Closed { .. } => {
+            "try again then; keep Redis's data over restarts (`appendonly yes`), or let requests wait with after_restart=wait in the store's URL".to_owned()
+        }
         Refusal::NothingAsked => "ask for at least one GPU".to_owned(),
         Refusal::NoInventory | Refusal::EmptyInventory => {
             "list the GPUs in config.yml (`gpus: [0, 1]`) or leave `gpus: auto`".to_owned()
@@ -82,6 +85,8 @@ pub struct NotAcquired {
     pub ahead: u64,
     /// Who held the GPUs.
     pub holders: Vec<Holder>,
+    /// How long nothing is lent, because the store came back and may have forgotten leases.
+    pub closed_for: Option<Duration>,
 }
 
 /// Somebody who holds GPUs, for people.
@@ -115,6 +120,14 @@ impl fmt::Display for Holder {
     }
 }
 
+/// Why nothing is lent although nobody holds it, for people.
+pub fn closed(left: Duration) -> String {
+    format!(
+        "the store came back and may have forgotten leases, so nothing is lent for another {}",
+        brief(left)
+    )
+}
+
 impl fmt::Display for NotAcquired {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.waited {
@@ -128,6 +141,9 @@ impl fmt::Display for NotAcquired {
         }
         for (place, holder) in self.holders.iter().enumerate() {
             write!(f, "{}{holder}", if place == 0 { ": held by " } else { "; by " })?;
+        }
+        if let Some(left) = self.closed_for {
+            write!(f, "; {}", closed(left))?;
         }
         match self.ahead {
             0 => Ok(()),

@@ -148,6 +148,12 @@ impl Keeper {
         self.changed.notify_one();
     }
 
+    /// Makes the next heartbeat of every lease due now.
+    pub(crate) fn renew_all_soon(&self) {
+        self.lock().values_mut().for_each(|kept| kept.next_renewal = BootTime::now());
+        self.changed.notify_one();
+    }
+
     /// The task that sends heartbeats, until the client is dropped.
     pub(crate) async fn run(self: Arc<Self>) {
         loop {

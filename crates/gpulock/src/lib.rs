@@ -44,7 +44,7 @@ mod witness;
 pub use client::{Client, ClientBuilder, Options};
 pub use clock::BootTime;
 pub use connect::{DefaultPlace, connect};
-pub use error::{Error, Holder, NotAcquired};
+pub use error::{Error, Holder, NotAcquired, closed};
 pub use gpulock_core as core;
 pub use gpus::inventory;
 pub use heartbeat::{Health, LeaseState, Loss};

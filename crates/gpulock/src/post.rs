@@ -7,7 +7,7 @@ use gpulock_core::{Channel, LeaseId, Why};
 use tokio::sync::Notify;
 
 use crate::heartbeat::Keeper;
-use crate::store::{Mailbox, Store};
+use crate::store::{Letter, Mailbox, Store};
 
 type Bells = HashMap<LeaseId, Arc<Notify>>;
 
@@ -57,14 +57,21 @@ impl Drop for Post {
 }
 
 async fn deliver(mut mailbox: Box<dyn Mailbox>, bells: Arc<Mutex<Bells>>, keeper: Arc<Keeper>) {
-    while let Ok((lease_id, why)) = mailbox.next().await {
-        if why == Why::Stop {
-            // The answer to the next heartbeat says who asked and why.
-            keeper.renew_soon(lease_id);
-        }
-        let bell = lock(&bells).get(&lease_id).cloned();
-        if let Some(bell) = bell {
-            bell.notify_one();
+    while let Ok(letter) = mailbox.next().await {
+        match letter {
+            Letter::WakeUp(lease_id, why) => {
+                if why == Why::Stop {
+                    // The answer to the next heartbeat says who asked and why.
+                    keeper.renew_soon(lease_id);
+                }
+                if let Some(bell) = lock(&bells).get(&lease_id) {
+                    bell.notify_one();
+                }
+            }
+            Letter::SomeMayBeLost => {
+                keeper.renew_all_soon();
+                lock(&bells).values().for_each(|bell| bell.notify_one());
+            }
         }
     }
 }

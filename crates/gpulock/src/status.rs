@@ -18,6 +18,10 @@ pub struct PoolStatus {
     /// How its GPUs became known; absent before the first request.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub gpus_from: Option<InventorySource>,
+    /// How long nothing is lent, because the store came back and may have forgotten leases;
+    /// absent otherwise.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub closed_for_seconds: Option<f64>,
     /// Its GPUs.
     pub gpus: Vec<GpuStatus>,
     /// Who holds, the longest first.
@@ -165,6 +169,7 @@ impl PoolStatus {
         Self {
             name: name.to_string(),
             version: versions.leases + versions.queue,
+            closed_for_seconds: pool.closed_for(now).map(|left| left.as_secs_f64()),
             gpus_from: inventory.map(|inventory| inventory.source),
             gpus: gpus.collect(),
             leases: pool.leases.iter().map(|lease| LeaseStatus::new(lease, now)).collect(),

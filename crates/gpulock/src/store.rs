@@ -20,7 +20,9 @@
 //!    on one.
 //! 6. A write whose reply is lost may have happened or not. The caller asks again, which
 //!    is safe because it chose the lease id.
-//! 7. An error says whether trying again can help ([`StoreError::is_transient`]). A store
+//! 7. A store that can come back without its latest writes says which life of it answers
+//!    ([`Incarnation`]), and writes nothing that was decided on a picture of another.
+//! 8. An error says whether trying again can help ([`StoreError::is_transient`]). A store
 //!    that is damaged, foreign or newer is refused and left as it is.
 //!
 //! The suite `gpulock::conformance` (feature `conformance`) tests each promise by name on
@@ -38,6 +40,8 @@ use gpulock_core::{
 #[cfg(feature = "conformance")]
 pub mod faulty;
 pub mod memory;
+#[cfg(feature = "redis")]
+pub mod redis;
 #[cfg(feature = "sqlite")]
 pub mod sqlite;
 
@@ -78,11 +82,29 @@ pub struct View {
     /// How many wait before the request on whose behalf it was read; `None` if that one is
     /// not in the queue.
     pub ahead: Option<u64>,
+    /// Which life of the store gave it; `None` if the store forgets nothing.
+    pub incarnation: Option<Incarnation>,
 }
 
-/// The versions of the two parts of a record.
+/// One life of a store that can come back without its latest writes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Incarnation {
+    /// Names it: another one has another name.
+    pub id: String,
+    /// When it began, on the store's clock, or somewhat later: what was lent before may be
+    /// forgotten.
+    pub since: Time,
+    /// Whether requests wait until no forgotten lease can still run; if not, they are
+    /// refused until then.
+    pub waits: bool,
+}
+
+/// The versions of a record: of its life and of its two parts.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Versions {
+    /// Differs between two records of one pool, of which the store has lost the first: their
+    /// other versions may agree by chance. 0 in a store that loses none.
+    pub era: u64,
     /// Of ledger and leases.
     pub leases: u64,
     /// Of the queue.
@@ -92,7 +114,9 @@ pub struct Versions {
 impl Versions {
     /// Whether every part that was read still is what it was.
     pub fn still_hold(self, present: Self, reads: Parts) -> bool {
-        (!reads.leases || self.leases == present.leases)
+        let same_era = self.era == present.era || reads == Parts::default();
+        same_era
+            && (!reads.leases || self.leases == present.leases)
             && (!reads.queue || self.queue == present.queue)
     }
 
@@ -101,7 +125,11 @@ impl Versions {
     pub fn after(self, changes: &Changes) -> Self {
         let leases = changes.ledger.is_some() || !changes.leases.is_empty();
         let queue = !changes.waiters.is_empty();
-        Self { leases: self.leases + u64::from(leases), queue: self.queue + u64::from(queue) }
+        Self {
+            leases: self.leases + u64::from(leases),
+            queue: self.queue + u64::from(queue),
+            ..self
+        }
     }
 }
 
@@ -116,6 +144,8 @@ pub struct Write<'a> {
     pub step: &'a Step,
     /// On whose behalf to look if the write comes too late.
     pub asking: Option<LeaseId>,
+    /// Which life of the store gave the picture: no other one writes this.
+    pub incarnation: Option<&'a Incarnation>,
 }
 
 impl Write<'_> {
@@ -159,8 +189,17 @@ pub trait Mailbox: fmt::Debug + Send {
     /// The address that requests and leases of this process carry.
     fn channel(&self) -> Channel;
 
-    /// The next wake-up: which request or lease it is about, and why.
-    async fn next(&mut self) -> Result<(LeaseId, Why), StoreError>;
+    /// The next letter.
+    async fn next(&mut self) -> Result<Letter, StoreError>;
+}
+
+/// What comes into a mailbox.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Letter {
+    /// Which request or lease it is about, and why.
+    WakeUp(LeaseId, Why),
+    /// The mailbox was out of reach for a while: everybody had better look.
+    SomeMayBeLost,
 }
 
 /// Why a store did not do what it was asked to. Nothing was written unless the reply was
@@ -178,9 +217,30 @@ pub enum StoreError {
     /// Somebody else kept the store busy for too long.
     #[error("the store {0} is kept busy by another process")]
     Busy(String),
+    /// The store's memory is full. What is held can still be renewed and given back.
+    #[error("the store {0} takes nothing new: its memory is full")]
+    OutOfMemory(String),
+    /// Too few replicas confirmed the write in time.
+    #[error("the store {place} did not confirm the write: {reached} of {wanted} replicas have it")]
+    NotReplicated {
+        /// Which store.
+        place: String,
+        /// How many must have it.
+        wanted: u32,
+        /// How many are known to.
+        reached: u32,
+    },
     /// The disk has no room left.
     #[error("the store {0} cannot be written: no space is left on its disk")]
     Full(String),
+    /// The server is there and does not let us in, or does not do what it is told.
+    #[error("the store {place} turns us away: {reason}")]
+    Refused {
+        /// Which store.
+        place: String,
+        /// What it said.
+        reason: String,
+    },
     /// The store's folder or file may not be written.
     #[error("the store {place} cannot be used: {reason}")]
     NotWritable {
@@ -234,7 +294,10 @@ impl StoreError {
         Some(match self {
             Self::Unavailable { .. } => "`gpulock doctor` looks at the store and says what is wrong".to_owned(),
             Self::Busy(_) => "a process may be stopped in the middle of a write: `fuser -v` on the file lists who has it open".to_owned(),
+            Self::OutOfMemory(_) => "raise `maxmemory` of the Redis server, or move what else is in it elsewhere; `gpulock doctor` shows both".to_owned(),
+            Self::NotReplicated { .. } => "look at `INFO replication` of the master; `min_replicas` in the store's URL says how many replicas must have each write".to_owned(),
             Self::Full(_) => "free some space on that disk; leases that are held end at their deadlines".to_owned(),
+            Self::Refused { .. } => "look at user, password, certificates and the rights of the user; `gpulock doctor` prints the rights that are needed".to_owned(),
             Self::NotWritable { .. } => {
                 "make the folder if there is none, give yourself write access to it and the file, or choose another store with --store sqlite:///PATH".to_owned()
             }
@@ -244,14 +307,14 @@ impl StoreError {
             Self::Foreign(_) => "choose another file with --store sqlite:///PATH; this one was left as it is".to_owned(),
             Self::Newer { .. } => "upgrade this gpulock; the store was left as it is".to_owned(),
             Self::Replaced(_) => "leases in the old file are lost to newcomers: let running work end, then start again".to_owned(),
-            Self::BadUrl { .. } => "stores look like sqlite:///PATH/FILE.db or memory:".to_owned(),
+            Self::BadUrl { .. } => "stores look like sqlite:///PATH/FILE.db, redis://HOST:6379/0 or memory:".to_owned(),
         })
     }
 }
 
 /// A wake-up as it is sent: one line of text.
 pub(crate) mod letter {
-    use super::{LeaseId, Why};
+    use super::{LeaseId, Letter, Why};
 
     /// In bytes.
     #[cfg(feature = "sqlite")]
@@ -267,7 +330,7 @@ pub(crate) mod letter {
     }
 
     /// `None` for anything that is not a letter: anybody on the host can send one.
-    pub(crate) fn read(text: &[u8]) -> Option<(LeaseId, Why)> {
+    pub(crate) fn read(text: &[u8]) -> Option<Letter> {
         let (lease_id, why) = std::str::from_utf8(text).ok()?.split_once(' ')?;
         let why = match why {
             "granted" => Why::Granted,
@@ -275,7 +338,7 @@ pub(crate) mod letter {
             "stop" => Why::Stop,
             _ => return None,
         };
-        Some((lease_id.parse().ok()?, why))
+        Some(Letter::WakeUp(lease_id.parse().ok()?, why))
     }
 }
 

@@ -7,13 +7,15 @@ use std::time::Duration;
 use gpulock_core::{Command, LeaseId, Pool, PoolName, Refusal, Reply, Time};
 
 use crate::clock::BootTime;
-use crate::store::{Store, StoreError, Swapped, Versions, View, Write};
+use crate::store::{Incarnation, Store, StoreError, Swapped, Versions, View, Write};
 
 /// One pool of one store.
 #[derive(Clone, Debug)]
 pub(crate) struct Stored {
     pub(crate) store: Arc<dyn Store>,
     pub(crate) pool: PoolName,
+    /// How long a lease may run that the store has forgotten.
+    longest_forgotten: Duration,
     known: Arc<Mutex<Option<Known>>>,
 }
 
@@ -22,6 +24,7 @@ pub(crate) struct Stored {
 struct Known {
     pool: Arc<Pool>,
     versions: Versions,
+    incarnation: Option<Incarnation>,
     now: Time,
     at: BootTime,
 }
@@ -88,8 +91,9 @@ impl Patience<'_> {
 }
 
 impl Stored {
-    pub(crate) fn new(store: Arc<dyn Store>, pool: PoolName) -> Self {
-        Self { store, pool, known: Arc::default() }
+    /// `longest_forgotten`: how long a lease may run that the store has forgotten.
+    pub(crate) fn new(store: Arc<dyn Store>, pool: PoolName, longest_forgotten: Duration) -> Self {
+        Self { store, pool, longest_forgotten, known: Arc::default() }
     }
 
     /// Carries out one command.
@@ -145,8 +149,11 @@ impl Stored {
                 (Some(view), _) | (None, Some(view)) => view,
                 (None, None) => self.store.read(&self.pool, asking).await?,
             };
-            let View { mut pool, versions, now, ahead } = present;
-            let step = match pool.step(now, command.clone()) {
+            let View { mut pool, versions, now, ahead, incarnation } = present;
+            let resume = self.resume(&pool, incarnation.as_ref());
+            let resumes = resume.is_some();
+            refuse_if_closed(&pool, now, command, incarnation.as_ref())?;
+            let step = match pool.step(now, resume.unwrap_or_else(|| command.clone())) {
                 Ok(step) => step,
                 Err(refusal) if is_fresh => return Err(refusal.into()),
                 Err(_) => continue,
@@ -156,7 +163,13 @@ impl Stored {
                 continue;
             }
             if writes {
-                let write = Write { pool: &self.pool, expected: versions, step: &step, asking };
+                let write = Write {
+                    pool: &self.pool,
+                    expected: versions,
+                    step: &step,
+                    asking,
+                    incarnation: incarnation.as_ref(),
+                };
                 if let Swapped::Conflict(present) = self.store.swap(write).await? {
                     view = Some(*present);
                     conflicts += 1;
@@ -164,9 +177,13 @@ impl Stored {
                     continue;
                 }
             }
+            if resumes {
+                remembered = None;
+                continue;
+            }
             let pool = Arc::new(pool);
             if writes {
-                self.remember(&pool, versions.after(&step.changes), now);
+                self.remember(&pool, versions.after(&step.changes), incarnation, now);
             }
             let next_deadline = step.next_deadline;
             let outcome = Outcome { reply: step.reply, pool, now, ahead, next_deadline, sent_at };
@@ -176,18 +193,50 @@ impl Stored {
 
     /// Only a picture without a queue is worth keeping: in any other, what this client knows
     /// is not all that counts.
-    fn remember(&self, pool: &Arc<Pool>, versions: Versions, now: Time) {
-        let at = BootTime::now();
-        let known =
-            (pool.queue_len == 0).then(|| Known { pool: Arc::clone(pool), versions, now, at });
+    fn remember(
+        &self,
+        pool: &Arc<Pool>,
+        versions: Versions,
+        incarnation: Option<Incarnation>,
+        now: Time,
+    ) {
+        let (at, pool) = (BootTime::now(), Arc::clone(pool));
+        let known = (pool.queue_len == 0).then_some(Known { pool, versions, incarnation, now, at });
         *self.known.lock().unwrap_or_else(PoisonError::into_inner) = known;
     }
 
     fn recall(&self) -> Option<View> {
-        let Known { pool, versions, now, at } =
+        let Known { pool, versions, incarnation, now, at } =
             self.known.lock().unwrap_or_else(PoisonError::into_inner).take()?;
         let pool = Arc::unwrap_or_clone(pool);
-        Some(View { pool, versions, now: now + at.elapsed(), ahead: None })
+        Some(View { pool, versions, now: now + at.elapsed(), ahead: None, incarnation })
+    }
+
+    /// What has to be said first if the store lives in another life than the pool knows of.
+    fn resume(&self, pool: &Pool, incarnation: Option<&Incarnation>) -> Option<Command> {
+        let Incarnation { id, since, .. } = incarnation?;
+        (pool.ledger.incarnation.as_ref() != Some(id)).then(|| Command::Resume {
+            incarnation: id.clone(),
+            closed_until: *since + self.longest_forgotten,
+        })
+    }
+}
+
+/// Turns a new request down while the pool is closed, where requests shall not wait for that.
+fn refuse_if_closed(
+    pool: &Pool,
+    now: Time,
+    command: &Command,
+    incarnation: Option<&Incarnation>,
+) -> Result<(), Refusal> {
+    let refuses = incarnation.is_some_and(|incarnation| !incarnation.waits);
+    match (command, pool.closed_for(now)) {
+        (Command::Acquire(request), Some(left))
+            if refuses && pool.lease(request.lease_id).is_none() =>
+        {
+            Err(Refusal::Closed { left })
+        }
+        _ => Ok(()),
     }
 }
 

@@ -46,6 +46,8 @@ pub struct WaitState {
     pub ahead: Option<u64>,
     /// Who holds the GPUs that it wants.
     pub holders: Vec<Holder>,
+    /// How long nothing is lent, because the store came back and may have forgotten leases.
+    pub closed_for: Option<Duration>,
     /// Why the store does not answer, while it does not.
     pub store_trouble: Option<String>,
 }
@@ -200,6 +202,7 @@ impl Wait<'_> {
         self.state.send_modify(|state| {
             state.ahead = ahead;
             state.holders = holders(&outcome.pool, outcome.now);
+            state.closed_for = outcome.pool.closed_for(outcome.now);
         });
     }
 
@@ -211,6 +214,7 @@ impl Wait<'_> {
             waited: self.request.patience.map(|_| self.bounds.began.elapsed()),
             ahead: self.state.borrow().ahead.unwrap_or(outcome.pool.queue_len),
             holders: holders(&outcome.pool, outcome.now),
+            closed_for: outcome.pool.closed_for(outcome.now),
         }
     }
 }

@@ -42,7 +42,7 @@ fn row(event: &Event) -> Vec<String> {
         moment(event),
         party.map_or_else(dash, |party| party.task.to_string()),
         party.and_then(|party| party.pid).map_or_else(dash, |pid| pid.to_string()),
-        sentence(&event.what),
+        sentence(event),
     ]
 }
 
@@ -54,9 +54,9 @@ fn moment(event: &Event) -> String {
     }
 }
 
-fn sentence(what: &What) -> String {
+fn sentence(event: &Event) -> String {
     let span = |micros: &u64| brief(Duration::from_micros(*micros));
-    match what {
+    match &event.what {
         What::Queued { wants, priority } => {
             format!("waits for {wants}, priority {priority:?}").to_lowercase().replace("gpu", "GPU")
         }
@@ -86,6 +86,11 @@ fn sentence(what: &What) -> String {
         What::Dropped { waited_micros } => {
             format!("drops out of the queue after {}", span(waited_micros))
         }
+        What::Resumed { closed_until: None } => "the store is back".to_owned(),
+        What::Resumed { closed_until: Some(until) } => format!(
+            "the store is back and may have forgotten leases; nothing was lent for {}",
+            brief(until.since(event.at))
+        ),
         What::Configured { inventory } => format!("the pool has {inventory}"),
     }
 }

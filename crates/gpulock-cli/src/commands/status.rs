@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use gpulock::core::{InventorySource, PoolName};
-use gpulock::{GpuState, GpuStatus, LeaseStateName, LeaseStatus, PoolStatus, WaiterStatus, brief};
+use gpulock::{GpuState, GpuStatus, LeaseStateName, LeaseStatus, PoolStatus, WaiterStatus, brief, closed};
 use serde::Serialize;
 
 use crate::args::Status;
@@ -66,6 +66,10 @@ fn print(pools: &[PoolStatus], session: &Session) {
                 &["PLACE", "TASK", "WANTS", "PRIORITY", "WAITS", "PID", "USER", "HOST"],
                 &rows,
             ));
+        }
+        if let Some(left) = pool.closed_for_seconds {
+            let left = Duration::try_from_secs_f64(left).unwrap_or_default();
+            output::notice(&closed(left));
         }
         if pool.gpus_from == Some(InventorySource::Assumed) {
             output::notice(

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use gpulock::{Acquiring, BootTime, Error, Lease, WaitState, brief};
+use gpulock::{Acquiring, BootTime, Error, Lease, WaitState, brief, closed};
 use nix::sys::signal::{Signal as Number, raise};
 
 use crate::output::StatusLine;
@@ -70,6 +70,9 @@ fn place(state: &WaitState, ahead: u64) -> String {
     for holder in &state.holders {
         let gpus: Vec<_> = holder.gpus.iter().map(ToString::to_string).collect();
         text.push_str(&format!("; GPU {} held by {holder}", gpus.join(",")));
+    }
+    if let Some(left) = state.closed_for {
+        text.push_str(&format!("; {}", closed(left)));
     }
     text
 }

@@ -67,6 +67,8 @@ proptest! {
             script.play(order);
         }
         let waiting = script.desk.waiting().len();
+        // If the store came back meanwhile, first the pool must open.
+        script.desk.pass(secs(40));
         let patience = 4 * (waiting + script.desk.view().leases.len() + 1);
         for _ in 0..patience {
             for lease in script.desk.view().leases {
@@ -165,6 +167,7 @@ fn the_random_commands_reach_every_corner() {
         "refused",
         "released",
         "renewed",
+        "resumed",
         "seized",
         "waited for bound",
     ];

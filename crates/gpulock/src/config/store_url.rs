@@ -42,23 +42,28 @@ impl StoreUrl {
 
 impl fmt::Display for StoreUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Some((scheme, rest)) = self.0.split_once("://") else {
-            return f.write_str(&self.0);
-        };
-        match rest.split_once('?') {
-            // Nobody can tell what is a part of the password here.
-            Some((_, query)) if query.contains('@') => write!(f, "{scheme}://{MASK}"),
-            Some((place, query)) => {
-                write!(f, "{scheme}://{}?{}", masked_credentials(place), masked_query(query))
-            }
-            None => write!(f, "{scheme}://{}", masked_credentials(rest)),
-        }
+        f.write_str(&masked(&self.0))
     }
 }
 
 impl fmt::Debug for StoreUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "StoreUrl({self})")
+    }
+}
+
+/// The URL without its password and other secrets.
+pub(crate) fn masked(url: &str) -> String {
+    let Some((scheme, rest)) = url.split_once("://") else {
+        return url.to_owned();
+    };
+    match rest.split_once('?') {
+        // Nobody can tell what is a part of the password here.
+        Some((_, query)) if query.contains('@') => format!("{scheme}://{MASK}"),
+        Some((place, query)) => {
+            format!("{scheme}://{}?{}", masked_credentials(place), masked_query(query))
+        }
+        None => format!("{scheme}://{}", masked_credentials(rest)),
     }
 }
 

@@ -54,7 +54,7 @@ pub async fn pools_are_listed_once_written(under_test: StoreUnderTest) {
     bench.beside("read").view_for(id(1)).await;
     let mut step = keeps(ledger(1));
     step.changes.reads = Parts { leases: true, queue: true };
-    let never = Versions { leases: 7, queue: 7 };
+    let never = Versions { era: 0, leases: 7, queue: 7 };
     let swapped = bench.beside("refused").swap(never, &step).await;
     assert!(matches!(swapped, Swapped::Conflict(_)));
 

@@ -38,7 +38,7 @@ impl Bench {
     }
 
     pub(super) async fn swap(&self, expected: Versions, step: &Step) -> Swapped {
-        let write = Write { pool: &self.pool, expected, step, asking: None };
+        let write = Write { pool: &self.pool, expected, step, asking: None, incarnation: None };
         self.store.swap(write).await.expect("the store can be written")
     }
 

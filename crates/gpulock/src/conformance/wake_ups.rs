@@ -7,7 +7,7 @@ use gpulock_core::{Channel, LeaseId, Parts, Wake, Why};
 
 use super::StoreUnderTest;
 use super::samples::{Bench, changing, id, keeps, ledger};
-use crate::store::{Mailbox, Swapped, Versions};
+use crate::store::{Letter, Mailbox, Swapped, Versions};
 
 /// How long a calm store may take.
 const LONG: Duration = Duration::from_secs(30);
@@ -91,5 +91,8 @@ async fn wake(bench: &Bench, letters: &[(Channel, (LeaseId, Why))]) {
 
 async fn next(mailbox: &mut dyn Mailbox) -> (LeaseId, Why) {
     let letter = tokio::time::timeout(LONG, mailbox.next()).await;
-    letter.expect("the wake-up comes").expect("the mailbox is open")
+    match letter.expect("the wake-up comes").expect("the mailbox is open") {
+        Letter::WakeUp(lease_id, why) => (lease_id, why),
+        Letter::SomeMayBeLost => panic!("a calm store loses no letters"),
+    }
 }

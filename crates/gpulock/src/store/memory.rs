@@ -5,11 +5,12 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use gpulock_core::{Channel, Event, LeaseId, PoolName, Record, Time, Waiter, Why};
+use gpulock_core::{Channel, Event, LeaseId, PoolName, Record, Time, Waiter};
 use tokio::sync::mpsc;
 
 use super::{
-    Mailbox, Scope, Store, StoreError, Swapped, Versions, View, Wanted, Write, letter, send_letters,
+    Letter, Mailbox, Scope, Store, StoreError, Swapped, Versions, View, Wanted, Write, letter,
+    send_letters,
 };
 use crate::clock::wall_time;
 
@@ -70,11 +71,12 @@ impl State {
                 versions: Versions::default(),
                 now,
                 ahead: None,
+                incarnation: None,
             };
         };
         let pool = shelf.record.view(asking, now);
         let ahead = asking.and_then(|lease_id| shelf.record.ahead_of(lease_id));
-        View { pool, versions: shelf.versions, now, ahead }
+        View { pool, versions: shelf.versions, now, ahead, incarnation: None }
     }
 }
 
@@ -154,7 +156,7 @@ impl Mailbox for MemoryMailbox {
         self.channel.clone()
     }
 
-    async fn next(&mut self) -> Result<(LeaseId, Why), StoreError> {
+    async fn next(&mut self) -> Result<Letter, StoreError> {
         while let Some(text) = self.letters.recv().await {
             if let Some(letter) = letter::read(text.as_bytes()) {
                 return Ok(letter);

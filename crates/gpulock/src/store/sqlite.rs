@@ -19,12 +19,12 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
-use gpulock_core::{Channel, Event, LeaseId, PoolName, Time, Waiter, Wake, Why};
+use gpulock_core::{Channel, Event, LeaseId, PoolName, Time, Waiter, Wake};
 use rusqlite::{Connection, ErrorCode, OptionalExtension, params};
 
 use self::rows::Transaction;
 use super::{
-    Mailbox, Scope, Store, StoreError, Swapped, View, Wanted, Write, letter, send_letters,
+    Letter, Mailbox, Scope, Store, StoreError, Swapped, View, Wanted, Write, letter, send_letters,
 };
 use crate::clock::{BootTime, wall_time};
 use crate::process;
@@ -208,7 +208,7 @@ impl Mailbox for SocketMailbox {
         self.channel.clone()
     }
 
-    async fn next(&mut self) -> Result<(LeaseId, Why), StoreError> {
+    async fn next(&mut self) -> Result<Letter, StoreError> {
         let mut text = [0; letter::MAX_LEN];
         loop {
             let received = self.socket.recv(&mut text).await;

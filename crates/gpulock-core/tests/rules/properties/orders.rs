@@ -63,6 +63,11 @@ pub(super) enum Order {
     Configure {
         gpus: u32,
     },
+    /// The store comes back as one of a few servers.
+    Resume {
+        server: u32,
+        closed_for: u64,
+    },
     /// A command of the past comes once more.
     Late {
         back: usize,
@@ -123,6 +128,9 @@ fn order() -> impl Strategy<Value = Order> {
         1 => (who(), any::<bool>()).prop_map(|(who, alive)| Order::SeeWaiter { who, alive }),
         2 => who().prop_map(|from| Order::Tick { from }),
         1 => (1u32..=4).prop_map(|gpus| Order::Configure { gpus }),
+        1 => (0u32..3, 0u64..40_000).prop_map(|(server, closed_for)| {
+            Order::Resume { server, closed_for }
+        }),
         3 => (0usize..30).prop_map(|back| Order::Late { back }),
         6 => passing().prop_map(|millis| Order::Pass { millis }),
     ]
@@ -232,6 +240,11 @@ impl Script {
                 let (inventory, settings) = (cards(*gpus), Settings::default());
                 Some(Command::Configure { inventory, settings })
             }
+            Order::Resume { server, closed_for } => {
+                let closed_for = std::time::Duration::from_millis(*closed_for);
+                let closed_until = self.desk.now + closed_for;
+                Some(Command::Resume { incarnation: server.to_string(), closed_until })
+            }
             Order::Late { back } => {
                 let index = self.played.len().checked_sub(back + 1)?;
                 Some(self.played[index].clone())
@@ -315,6 +328,7 @@ impl Script {
             What::Cancelled { .. } => "cancelled",
             What::Dropped { .. } => "dropped",
             What::Configured { .. } => "configured",
+            What::Resumed { .. } => "resumed",
         }));
     }
 }

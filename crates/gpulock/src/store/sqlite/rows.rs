@@ -1,10 +1,6 @@
 //! Records as rows: the statements behind `read` and `swap`.
 
-use std::cmp::Reverse;
-
-use gpulock_core::{
-    Event, LOOK_AHEAD, Lease, LeaseId, Ledger, Pool, PoolName, Priority, Time, Waiter,
-};
+use gpulock_core::{Event, LOOK_AHEAD, Lease, LeaseId, Ledger, Pool, PoolName, Time, Waiter};
 use rusqlite::{Connection, OptionalExtension, Result, Row, params, types::Type};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -65,13 +61,19 @@ pub(super) fn view(
         )?
         .query_row([pool.as_str()], |row| {
             let number = |at| row.get::<_, i64>(at).map(i64::unsigned_abs);
-            let versions = Versions { leases: number(0)?, queue: number(1)? };
+            let versions = Versions { era: 0, leases: number(0)?, queue: number(1)? };
             Ok((versions, number(2)?, json::<Ledger>(row, 3)?))
         })
         .optional()?;
     let now = clock();
     let Some((versions, queue_len, ledger)) = row else {
-        return Ok(View { pool: Pool::default(), versions: Versions::default(), now, ahead: None });
+        return Ok(View {
+            pool: Pool::default(),
+            versions: Versions::default(),
+            now,
+            ahead: None,
+            incarnation: None,
+        });
     };
     let leases = connection
         .prepare_cached("SELECT body FROM entry WHERE pool = ?1 AND kind = 1")?
@@ -82,6 +84,7 @@ pub(super) fn view(
         versions,
         now,
         ahead: None,
+        incarnation: None,
     };
     if queue_len > 0 {
         view.pool.window = window(connection, pool)?;
@@ -130,7 +133,7 @@ fn find_asker(
         .prepare_cached(
             "SELECT count(*) FROM waiter WHERE pool = ?1 AND (rank, arrival) < (?2, ?3)",
         )?
-        .query_row(params![pool.as_str(), rank(asker.priority), asker.arrival as i64], |row| {
+        .query_row(params![pool.as_str(), asker.priority.rank(), asker.arrival as i64], |row| {
             row.get(0)
         })?;
     view.ahead = Some(ahead.unsigned_abs());
@@ -277,7 +280,7 @@ fn join(connection: &Connection, pool: &str, waiter: &Waiter) -> Result<i64> {
             pool,
             waiter.lease_id.to_string(),
             waiter.wants.lane(),
-            rank(waiter.priority),
+            waiter.priority.rank(),
             waiter.seen_at.as_micros() as i64,
             text(waiter)?,
         ])?;
@@ -370,13 +373,6 @@ fn waiter_of(row: &Row<'_>) -> Result<Waiter> {
     waiter.arrival = row.get::<_, i64>(0)?.unsigned_abs();
     waiter.seen_at = Time::from_micros(row.get::<_, i64>(1)?.unsigned_abs());
     Ok(waiter)
-}
-
-/// Smaller goes first, as [`Waiter::order`] has it.
-fn rank(priority: Priority) -> i64 {
-    let order = [Priority::Urgent, Priority::High, Priority::Normal, Priority::Low];
-    debug_assert!(order.is_sorted_by_key(|priority| Reverse(*priority)));
-    order.iter().position(|other| *other == priority).map_or(i64::MAX, |place| place as i64)
 }
 
 fn json<T: DeserializeOwned>(row: &Row<'_>, column: usize) -> Result<T> {

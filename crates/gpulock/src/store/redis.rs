@@ -1,0 +1,234 @@
+//! The store on Redis 6.2 or newer and compatible servers: many hosts, one ledger.
+//!
+//! - **Atomic.** A step is one script, which knows nothing of leases: it compares versions
+//!   and writes fields. The rules stay in `gpulock-core`.
+//! - **Its clock** is the server's (`TIME`), and never goes back.
+//! - **Wake-ups** are messages to the channel of the process that was granted something.
+//! - **Two connections** for each process, however many leases and waiters it has: one for
+//!   calls, one that listens. Both come back by themselves.
+//! - **A server that came back** may have forgotten the latest writes. It is known by its
+//!   run id, and unless it keeps a log of its writes the rules lend nothing until every
+//!   lease that it may have forgotten is over ([`Incarnation`](super::Incarnation)).
+
+mod address;
+mod dial;
+mod keys;
+mod link;
+mod mailbox;
+mod reply;
+mod server;
+mod trouble;
+
+use std::sync::LazyLock;
+
+use async_trait::async_trait;
+use gpulock_core::{Event, LOOK_AHEAD, LeaseId, PoolName, Waiter};
+use redis::Cmd;
+use serde::Serialize;
+
+use self::address::Address;
+pub use self::address::AfterRestart;
+use self::keys::Keys;
+use self::link::{Answered, Link, Script};
+use self::mailbox::Subscription;
+use super::{Mailbox, Scope, Store, StoreError, Swapped, View, Wanted, Write, send_letters};
+
+/// About how many events are kept of each pool.
+const JOURNAL_CAP: usize = 10_000;
+
+/// How many events are fetched at once while those of one task are looked for.
+const JOURNAL_PAGE: usize = 1_000;
+
+static READ: LazyLock<Script> = LazyLock::new(|| {
+    Script::new(concat!(include_str!("redis/picture.lua"), include_str!("redis/read.lua")))
+});
+
+static SWAP: LazyLock<Script> = LazyLock::new(|| {
+    Script::new(concat!(include_str!("redis/picture.lua"), include_str!("redis/swap.lua")))
+});
+
+/// Keeps pools on a Redis server, behind Sentinels, or in a cluster.
+#[derive(Debug)]
+pub struct RedisStore {
+    link: Link,
+    keys: Keys,
+}
+
+impl RedisStore {
+    /// The store that a URL names. The first call connects.
+    ///
+    /// # Errors
+    /// [`StoreError::BadUrl`] if the URL does not make sense.
+    pub fn open(url: &str) -> Result<Self, StoreError> {
+        let address = Address::parse(url)?;
+        let keys = Keys::new(&address.prefix);
+        Ok(Self { link: Link::new(address), keys })
+    }
+
+    async fn picture(&self, pool: &PoolName, asking: Option<LeaseId>) -> Result<View, StoreError> {
+        let mut call = READ.call(&self.keys.record(pool));
+        call.arg(asked_by(asking)).arg(LOOK_AHEAD);
+        let answered = self.link.run(&READ, call).await?;
+        self.view(answered)
+    }
+
+    fn view(&self, answered: Answered) -> Result<View, StoreError> {
+        let Answered { value, server } = answered;
+        let mut view = reply::picture(value).map_err(|reason| self.odd(&reason))?;
+        view.incarnation = server.incarnation(&view);
+        Ok(view)
+    }
+
+    /// The index of pools stands in another slot than the pools themselves, so it is written
+    /// first: a pool that is there is always listed.
+    async fn list_before_first_write(&self, write: &Write<'_>) -> Result<(), StoreError> {
+        if write.expected.leases == 0 && write.expected.queue == 0 {
+            let mut add = redis::cmd("SADD");
+            add.arg(self.keys.pools()).arg(write.pool.as_str());
+            self.link.ask(add).await?;
+        }
+        Ok(())
+    }
+
+    /// An answer that makes no sense: another program uses our keys.
+    fn odd(&self, reason: &str) -> StoreError {
+        StoreError::Damaged { place: self.link.place().to_owned(), reason: reason.to_owned() }
+    }
+
+    async fn events(
+        &self,
+        pool: &PoolName,
+        before: &str,
+    ) -> Result<Vec<(String, Event)>, StoreError> {
+        let mut range = redis::cmd("XREVRANGE");
+        range.arg(self.keys.journal(pool)).arg(before).arg("-").arg("COUNT").arg(JOURNAL_PAGE);
+        let answer = self.link.ask(range).await?;
+        reply::events(answer.value).map_err(|reason| self.odd(&reason))
+    }
+}
+
+#[async_trait]
+impl Store for RedisStore {
+    async fn read(&self, pool: &PoolName, asking: Option<LeaseId>) -> Result<View, StoreError> {
+        self.picture(pool, asking).await
+    }
+
+    async fn swap(&self, write: Write<'_>) -> Result<Swapped, StoreError> {
+        self.list_before_first_write(&write).await?;
+        let decided_in = write.incarnation.map(|incarnation| incarnation.id.as_str());
+        let call = swap_call(&self.keys, &write);
+        let Some(answered) = self.link.run_confirmed(&SWAP, call, decided_in).await? else {
+            let present = self.picture(write.pool, write.asking).await?;
+            return Ok(Swapped::Conflict(Box::new(present)));
+        };
+        match reply::is_written(&answered.value) {
+            true => Ok(Swapped::Written),
+            false => Ok(Swapped::Conflict(Box::new(self.view(answered)?))),
+        }
+    }
+
+    async fn open_mailbox(&self) -> Result<Box<dyn Mailbox>, StoreError> {
+        let channel = self.keys.channel();
+        Ok(Box::new(Subscription::open(self.link.address(), channel).await?))
+    }
+
+    async fn waiters(&self, pool: &PoolName, limit: usize) -> Result<Vec<Waiter>, StoreError> {
+        let mut all = redis::cmd("HGETALL");
+        all.arg(self.keys.waiters(pool));
+        let answer = self.link.ask(all).await?;
+        let mut waiters = reply::waiters(answer.value).map_err(|reason| self.odd(&reason))?;
+        waiters.sort_by_key(Waiter::order);
+        waiters.truncate(limit);
+        Ok(waiters)
+    }
+
+    async fn history(&self, pool: &PoolName, wanted: &Wanted) -> Result<Vec<Event>, StoreError> {
+        let is_wanted = |event: &Event| match &wanted.task {
+            Some(task) => event.party.as_ref().is_some_and(|party| party.task == *task),
+            None => true,
+        };
+        let (mut found, mut before) = (Vec::new(), "+".to_owned());
+        loop {
+            let page = self.events(pool, &before).await?;
+            let is_last = page.len() < JOURNAL_PAGE;
+            if let Some((id, _)) = page.last() {
+                before = format!("({id}");
+            }
+            found.extend(page.into_iter().map(|(_, event)| event).filter(is_wanted));
+            if is_last || found.len() >= wanted.limit {
+                found.truncate(wanted.limit);
+                return Ok(found);
+            }
+        }
+    }
+
+    async fn pools(&self) -> Result<Vec<PoolName>, StoreError> {
+        let mut members = redis::cmd("SMEMBERS");
+        members.arg(self.keys.pools());
+        let answer = self.link.ask(members).await?;
+        let mut pools = reply::pools(answer.value).map_err(|reason| self.odd(&reason))?;
+        pools.sort();
+        Ok(pools)
+    }
+
+    fn scope(&self) -> Scope {
+        Scope::Network
+    }
+}
+
+/// The call of `swap.lua` that writes this step.
+fn swap_call(keys: &Keys, write: &Write<'_>) -> Cmd {
+    let Write { pool, expected, step, asking, .. } = write;
+    let changes = &step.changes;
+    let mut call = SWAP.call(&keys.record_and_journal(pool));
+    let read = |part: bool, version: u64| if part { version.to_string() } else { String::new() };
+    let moment = |time: Option<gpulock_core::Time>| {
+        time.map(|time| time.as_micros().to_string()).unwrap_or_default()
+    };
+    call.arg(read(changes.reads.leases || changes.reads.queue, expected.era))
+        .arg(read(changes.reads.leases, expected.leases))
+        .arg(read(changes.reads.queue, expected.queue))
+        .arg(moment(changes.not_before))
+        .arg(moment(changes.not_after))
+        .arg(if step.needs_room() { "" } else { "full" })
+        .arg(asked_by(*asking))
+        .arg(LOOK_AHEAD)
+        .arg(JOURNAL_CAP);
+    for event in &step.events {
+        call.arg("event").arg(json(event));
+    }
+    if let Some(ledger) = &changes.ledger {
+        call.arg("ledger").arg(json(ledger));
+    }
+    for (lease_id, lease) in &changes.leases {
+        match lease {
+            Some(lease) => call.arg("put").arg(lease_id.to_string()).arg(json(lease)),
+            None => call.arg("drop").arg(lease_id.to_string()),
+        };
+    }
+    for (lease_id, waiter) in &changes.waiters {
+        match waiter {
+            Some(waiter) => call
+                .arg("join")
+                .arg(lease_id.to_string())
+                .arg(waiter.wants.lane())
+                .arg(waiter.priority.rank())
+                .arg(waiter.seen_at.as_micros())
+                .arg(json(waiter)),
+            None => call.arg("leave").arg(lease_id.to_string()),
+        };
+    }
+    send_letters(&step.wake, |channel, letter| {
+        call.arg("wake").arg(&channel.0).arg(letter);
+    });
+    call
+}
+
+fn asked_by(asking: Option<LeaseId>) -> String {
+    asking.map(|lease_id| lease_id.to_string()).unwrap_or_default()
+}
+
+fn json<T: Serialize>(body: &T) -> String {
+    serde_json::to_string(body)
+        .unwrap_or_else(|error| unreachable!("records are plain data: {error}"))
+}

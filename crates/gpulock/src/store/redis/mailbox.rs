@@ -1,0 +1,80 @@
+//! The connection that listens: one channel for a process.
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+use futures_util::StreamExt;
+use gpulock_core::Channel;
+use redis::aio::PubSub;
+
+use super::address::Address;
+use super::{dial, trouble};
+use crate::store::{Letter, Mailbox, StoreError, letter};
+use crate::stored::jittered;
+
+/// Between two attempts to listen again, at most.
+const LONGEST_PAUSE: Duration = Duration::from_secs(2);
+
+/// A channel that is listened to, again and again where the connection breaks.
+pub(super) struct Subscription {
+    channel: Channel,
+    address: Address,
+    /// `None` while the connection is down.
+    heard: Option<PubSub>,
+}
+
+impl Subscription {
+    /// Listens from now on: the server has confirmed it.
+    pub(super) async fn open(address: &Address, channel: Channel) -> Result<Self, StoreError> {
+        let mut subscription = Self { channel, address: address.clone(), heard: None };
+        subscription.listen().await?;
+        Ok(subscription)
+    }
+
+    async fn listen(&mut self) -> Result<&mut PubSub, StoreError> {
+        let failed = |error| trouble::failed(&self.address, &error);
+        let mut heard = dial::dial_subscription(&self.address).await.map_err(failed)?;
+        heard.subscribe(&self.channel.0).await.map_err(failed)?;
+        Ok(self.heard.insert(heard))
+    }
+
+    async fn listen_again(&mut self) {
+        let mut pause = Duration::from_millis(20);
+        while self.listen().await.is_err() {
+            tokio::time::sleep(jittered(pause)).await;
+            pause = (pause * 2).min(LONGEST_PAUSE);
+        }
+    }
+}
+
+#[async_trait]
+impl Mailbox for Subscription {
+    fn channel(&self) -> Channel {
+        self.channel.clone()
+    }
+
+    async fn next(&mut self) -> Result<Letter, StoreError> {
+        loop {
+            let Some(heard) = &mut self.heard else {
+                self.listen_again().await;
+                // What was sent while nobody listened is gone.
+                return Ok(Letter::SomeMayBeLost);
+            };
+            let message = heard.on_message().next().await;
+            match message {
+                None => self.heard = None,
+                Some(message) => {
+                    if let Some(letter) = letter::read(message.get_payload_bytes()) {
+                        return Ok(letter);
+                    }
+                }
+            }
+        }
+    }
+}
+
+impl std::fmt::Debug for Subscription {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Subscription").field("channel", &self.channel).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,88 @@
+-- What both scripts begin with: the store's clock, and the picture of a pool.
+--
+-- A pool is three keys and a journal, all in one hash slot:
+--
+--   head     hash: `era` (when the record was begun), `leases` and `queue` (the versions of its
+--            two parts), `clock` and `skew` (see below), `arrivals` (the last arrival number),
+--            `ledger` (JSON), and one field for each lease: its id, with the lease as JSON
+--   queue    sorted set, all scores 0, so that members sort as text: `LANE PLACE ID`, where the
+--            place is one digit of rank (0 goes first) and sixteen of arrival
+--   waiters  hash: a waiter's id, with `LANE PLACE`, a line break and the waiter as JSON; and
+--            its id with `:seen`, with the time at which it last asked
+--
+-- Nothing here knows what a lease or a waiter is. All times are microseconds since the Unix epoch.
+
+local head, queue, waiters = KEYS[1], KEYS[2], KEYS[3]
+local call = redis.call
+
+-- Lua would print large numbers with an exponent.
+local function digits(number)
+  return string.format('%.0f', number)
+end
+
+-- The server's clock, moved on by `skew` so that it never goes back: when somebody sets the
+-- server's clock back, it continues from the latest time that was written.
+local function clock(latest, skew)
+  local time = call('TIME')
+  latest, skew = tonumber(latest or 0), tonumber(skew or 0)
+  local now = time[1] * 1000000 + time[2] + skew
+  if now < latest then
+    skew = skew + latest - now
+    now = latest
+  end
+  return now, skew
+end
+
+-- The first waiters of every lane, each as body and time seen, and the lanes.
+local function window(limit)
+  local shown, lanes, from = {}, {}, '-'
+  while true do
+    local members = call('ZRANGEBYLEX', queue, from, '+', 'LIMIT', 0, limit)
+    if #members == 0 then
+      return shown, lanes
+    end
+    local lane = string.match(members[1], '^%S+')
+    local fields = {}
+    for _, member in ipairs(members) do
+      local its_lane, id = string.match(member, '^(%S+) %d+ (%x+)$')
+      if its_lane ~= lane then
+        break
+      end
+      fields[#fields + 1] = id
+      fields[#fields + 1] = id .. ':seen'
+    end
+    for _, value in ipairs(call('HMGET', waiters, unpack(fields))) do
+      shown[#shown + 1] = value
+    end
+    lanes[#lanes + 1] = lane
+    -- The next text after the blank: whatever follows belongs to other lanes.
+    from = '(' .. lane .. '!'
+  end
+end
+
+-- The asker as body and time seen, and how many go before it; nothing if it does not wait.
+local function asker(id, lanes)
+  local body = id ~= '' and call('HGET', waiters, id)
+  if not body then
+    return {}
+  end
+  local place = string.match(body, '^%S+ (%d+)\n')
+  local ahead = 0
+  for _, lane in ipairs(lanes) do
+    ahead = ahead + call('ZLEXCOUNT', queue, '[' .. lane .. ' ', '(' .. lane .. ' ' .. place)
+  end
+  return { body, call('HGET', waiters, id .. ':seen'), digits(ahead) }
+end
+
+-- { 'picture', now, fields and values of the head, bodies and times seen of the first waiters,
+--   how many wait in all, { body, time seen, how many before it } of the asker or {} }
+local function picture(now, asking, limit)
+  local length = call('ZCARD', queue)
+  local shown, asks = {}, {}
+  if length > 0 then
+    local lanes
+    shown, lanes = window(limit)
+    asks = asker(asking, lanes)
+  end
+  return { 'picture', digits(now), call('HGETALL', head), shown, digits(length), asks }
+end

@@ -1,0 +1,168 @@
+//! What the scripts answer, taken apart. Whatever is not exactly as expected is refused with
+//! the reason.
+
+use gpulock_core::{Event, Lease, Ledger, Pool, PoolName, Time, Waiter};
+use redis::Value;
+use serde::de::DeserializeOwned;
+
+use crate::store::{Versions, View};
+
+type Parsed<T> = Result<T, String>;
+
+/// Whether a swap was written; if not, the answer is a [`picture`].
+pub(super) fn is_written(answer: &Value) -> bool {
+    match answer {
+        Value::Array(parts) => {
+            matches!(&parts[..], [Value::BulkString(name)] if name == b"written")
+        }
+        _ => false,
+    }
+}
+
+/// The picture of a pool; see `picture.lua`.
+pub(super) fn picture(answer: Value) -> Parsed<View> {
+    let [name, now, head, shown, queue_len, asker] = parts(answer, "a picture")?;
+    if text(&name)? != "picture" {
+        return Err("it does not begin with 'picture'".to_owned());
+    }
+    let (versions, ledger, leases) = record(head)?;
+    let window = waiters_with_times(list(shown, "the waiters")?)?;
+    let pool = Pool { ledger, leases, window, asker: None, queue_len: number(&queue_len)? };
+    let mut view = View {
+        pool,
+        versions,
+        now: Time::from_micros(number(&now)?),
+        ahead: None,
+        incarnation: None,
+    };
+    view.pool.window.sort_by_key(Waiter::order);
+    match &list(asker, "the asker")?[..] {
+        [] => {}
+        [body, seen, ahead] => {
+            let asker = waiter(body, seen)?;
+            view.ahead = Some(number(ahead)?);
+            if view.pool.waiter(asker.lease_id).is_none() {
+                view.pool.asker = Some(asker);
+            }
+        }
+        other => return Err(format!("the asker has {} parts", other.len())),
+    }
+    Ok(view)
+}
+
+/// All waiters of a pool, from the fields and values of their hash.
+pub(super) fn waiters(answer: Value) -> Parsed<Vec<Waiter>> {
+    let mut bodies = Vec::new();
+    let mut seen = std::collections::HashMap::new();
+    for (field, value) in pairs(answer)? {
+        match field.strip_suffix(":seen") {
+            Some(id) => drop(seen.insert(id.to_owned(), value)),
+            None => bodies.push((field, value)),
+        }
+    }
+    let joined = bodies.iter().map(|(id, body)| {
+        waiter(body, seen.get(id).ok_or_else(|| format!("waiter {id} was never seen"))?)
+    });
+    joined.collect()
+}
+
+/// A page of the journal: ids of entries and their events.
+pub(super) fn events(answer: Value) -> Parsed<Vec<(String, Event)>> {
+    let entries = list(answer, "the journal")?.into_iter().map(|entry| {
+        let [id, fields] = parts(entry, "an entry of the journal")?;
+        let [_, body] = parts(fields, "an event")?;
+        Ok((text(&id)?.to_owned(), json(text(&body)?)?))
+    });
+    entries.collect()
+}
+
+/// Names of pools.
+pub(super) fn pools(answer: Value) -> Parsed<Vec<PoolName>> {
+    let names = match answer {
+        Value::Set(names) => names,
+        other => list(other, "the names of the pools")?,
+    };
+    names.iter().map(|name| text(name)?.parse().map_err(|error| format!("{error}"))).collect()
+}
+
+fn record(head: Value) -> Parsed<(Versions, Ledger, Vec<Lease>)> {
+    let (mut versions, mut ledger, mut leases) =
+        (Versions::default(), Ledger::default(), Vec::new());
+    for (field, value) in pairs(head)? {
+        match field.as_str() {
+            "era" => versions.era = number(&value)?,
+            "leases" => versions.leases = number(&value)?,
+            "queue" => versions.queue = number(&value)?,
+            "ledger" => ledger = json(text(&value)?)?,
+            "clock" | "skew" | "arrivals" => {}
+            _ => leases.push(json(text(&value)?)?),
+        }
+    }
+    Ok((versions, ledger, leases))
+}
+
+fn waiters_with_times(values: Vec<Value>) -> Parsed<Vec<Waiter>> {
+    let joined = values.chunks(2).map(|pair| match pair {
+        [body, seen] => waiter(body, seen),
+        _ => Err("a waiter has no time at which it was seen".to_owned()),
+    });
+    joined.collect()
+}
+
+/// `LANE PLACE`, a line break, and the waiter: the last sixteen digits of its place are its
+/// arrival number.
+fn waiter(body: &Value, seen: &Value) -> Parsed<Waiter> {
+    let (place, body) = text(body)?.split_once('\n').ok_or("a waiter has no place")?;
+    let arrival = place.rsplit_once(' ').and_then(|(_, digits)| digits.get(1..)?.parse().ok());
+    let mut waiter: Waiter = json(body)?;
+    waiter.arrival = arrival.ok_or_else(|| format!("'{place}' is not a place in the queue"))?;
+    waiter.seen_at = Time::from_micros(number(seen)?);
+    Ok(waiter)
+}
+
+fn pairs(answer: Value) -> Parsed<Vec<(String, Value)>> {
+    let flat = match answer {
+        Value::Map(pairs) => pairs,
+        other => {
+            let mut values = list(other, "a hash")?.into_iter();
+            let mut pairs = Vec::new();
+            while let Some(field) = values.next() {
+                pairs.push((field, values.next().ok_or("a field has no value")?));
+            }
+            pairs
+        }
+    };
+    flat.into_iter().map(|(field, value)| Ok((text(&field)?.to_owned(), value))).collect()
+}
+
+fn parts<const N: usize>(answer: Value, what: &str) -> Parsed<[Value; N]> {
+    let values = list(answer, what)?;
+    let count = values.len();
+    values.try_into().map_err(|_| format!("{what} has {count} parts instead of {N}"))
+}
+
+fn list(answer: Value, what: &str) -> Parsed<Vec<Value>> {
+    match answer {
+        Value::Array(values) => Ok(values),
+        _ => Err(format!("{what} is not a list")),
+    }
+}
+
+fn number(value: &Value) -> Parsed<u64> {
+    let text = text(value)?;
+    text.parse().map_err(|_| format!("'{text}' is not a number"))
+}
+
+fn text(value: &Value) -> Parsed<&str> {
+    match value {
+        Value::BulkString(bytes) => {
+            std::str::from_utf8(bytes).map_err(|_| "a text is not UTF-8".to_owned())
+        }
+        Value::SimpleString(text) => Ok(text),
+        _ => Err("a text is missing".to_owned()),
+    }
+}
+
+fn json<T: DeserializeOwned>(body: &str) -> Parsed<T> {
+    serde_json::from_str(body).map_err(|error| error.to_string())
+}

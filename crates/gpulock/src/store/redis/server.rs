@@ -1,0 +1,88 @@
+//! Which server answers, and what it may have forgotten.
+
+use std::time::Duration;
+
+use gpulock_core::Time;
+use redis::RedisError;
+
+use super::address::{Address, AfterRestart};
+use super::dial::Connection;
+use crate::clock::BootTime;
+use crate::store::{Incarnation, View};
+
+/// What a server says about itself when a connection to it is made.
+#[derive(Debug)]
+pub(super) struct Server {
+    /// New at every start; `None` where many servers answer.
+    run_id: Option<String>,
+    /// How long it had run by then.
+    uptime: Duration,
+    /// It has followed another master before, whose latest writes it may never have got.
+    was_promoted: bool,
+    /// Nothing that was answered is lost, or the user says that this is none of our affairs.
+    forgets_nothing: bool,
+    /// Whether requests wait for what it may have forgotten.
+    waits: bool,
+    connected_at: BootTime,
+}
+
+impl Server {
+    /// Asks the server at the other end. A cluster has no single other end: there, a restart
+    /// is not noticed.
+    pub(super) async fn ask(
+        connection: &mut Connection,
+        address: &Address,
+    ) -> Result<Self, RedisError> {
+        let told = match connection {
+            Connection::One(_) => redis::cmd("INFO").query_async(connection).await?,
+            Connection::Cluster(_) => String::new(),
+        };
+        Ok(Self::from_info(&told, address))
+    }
+
+    fn from_info(told: &str, address: &Address) -> Self {
+        let value = |name: &str| {
+            told.lines().find_map(|line| line.trim_end().strip_prefix(name)?.strip_prefix(':'))
+        };
+        // While a server has no former master this is forty zeros.
+        let was_promoted =
+            value("master_replid2").is_some_and(|id| id.bytes().any(|digit| digit != b'0'));
+        let is_logged = value("aof_enabled") == Some("1");
+        let forgets_nothing = match was_promoted {
+            true => address.min_replicas > 0,
+            false => is_logged,
+        };
+        Self {
+            run_id: value("run_id").map(str::to_owned),
+            uptime: value("uptime_in_seconds")
+                .and_then(|n| n.parse().ok())
+                .map(Duration::from_secs)
+                .unwrap_or_default(),
+            was_promoted,
+            forgets_nothing: forgets_nothing || address.after_restart == AfterRestart::Trust,
+            waits: address.after_restart != AfterRestart::Refuse,
+            connected_at: BootTime::now(),
+        }
+    }
+
+    /// Whether this is the one that a picture came from.
+    pub(super) fn is(&self, id: &str) -> bool {
+        self.run_id.as_deref() == Some(id)
+    }
+
+    /// What the rules need to know of it, if it may have forgotten anything.
+    pub(super) fn incarnation(&self, view: &View) -> Option<Incarnation> {
+        let id = self.run_id.clone().filter(|_| !self.forgets_nothing)?;
+        // Nobody knows when it was promoted, but it was before we called it.
+        let ago = match self.was_promoted {
+            true => self.connected_at.elapsed(),
+            false => self.uptime + self.connected_at.elapsed(),
+        };
+        let since = Time::from_micros(view.now.as_micros().saturating_sub(micros(ago)));
+        Some(Incarnation { id, since, waits: self.waits })
+    }
+}
+
+fn micros(span: Duration) -> u64 {
+    u64::try_from(span.as_micros()).unwrap_or(u64::MAX)
+}

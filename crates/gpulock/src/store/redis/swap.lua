@@ -1,0 +1,109 @@
+-- Writes what a step changed, if what it was based on still holds; otherwise answers with the
+-- present picture and leaves everything as it is.
+--
+-- KEYS     1 head  2 queue  3 waiters  4 journal (stream)
+-- ARGV     1 era  2 version of the leases  3 version of the queue: as expected, or '' for what the
+--            step did not read; a pool that was never written has 0
+--          4 not before  5 not after: the times of the store between which it is right, or ''
+--          6 'full' if it is to be written although the memory is full, or ''
+--          7 the id of the asker, or ''  8 how many waiters to show of each lane
+--          9 about how many events to keep
+--          and then the changes, one after the other:
+--            event BODY · ledger BODY · put ID BODY · drop ID · join ID LANE RANK SEEN BODY ·
+--            leave ID · wake CHANNEL LETTER
+-- returns  { 'written' } or a picture
+--
+-- picture.lua stands in front of this.
+
+local journal = KEYS[4]
+local present = call('HMGET', head, 'era', 'leases', 'queue', 'clock', 'skew')
+local now, skew = clock(present[4], present[5])
+
+for part = 1, 3 do
+  if ARGV[part] ~= '' and ARGV[part] ~= (present[part] or '0') then
+    return picture(now, ARGV[7], ARGV[8])
+  end
+end
+local too_early = ARGV[4] ~= '' and now < tonumber(ARGV[4])
+local too_late = ARGV[5] ~= '' and now >= tonumber(ARGV[5])
+if too_early or too_late then
+  return picture(now, ARGV[7], ARGV[8])
+end
+
+-- Redis refuses commands that take memory when it is full, but only as long as a script has not
+-- written anything. What gives something back must get through, so it begins with a deletion.
+if ARGV[6] == 'full' then
+  call('HDEL', head, '')
+end
+
+-- Fields of the head are collected and written in few commands.
+local fields, filled = {}, 0
+local function write(field, value)
+  if filled >= 1000 then
+    call('HSET', head, unpack(fields))
+    fields, filled = {}, 0
+  end
+  fields[filled + 1], fields[filled + 2] = field, value
+  filled = filled + 2
+end
+
+local function join(id, lane, rank, seen, body)
+  if call('HEXISTS', waiters, id) == 0 then
+    local arrival = call('HINCRBY', head, 'arrivals', 1)
+    local place = lane .. ' ' .. rank .. string.format('%016.0f', arrival)
+    call('HSET', waiters, id, place .. '\n' .. body, id .. ':seen', seen)
+    call('ZADD', queue, 0, place .. ' ' .. id)
+  end
+end
+
+local function leave(id)
+  local body = call('HGET', waiters, id)
+  if body then
+    call('ZREM', queue, string.match(body, '^%S+ %d+') .. ' ' .. id)
+    call('HDEL', waiters, id, id .. ':seen')
+  end
+end
+
+local at, last, raises_leases, raises_queue = 10, #ARGV, false, false
+while at < last do
+  local change, first = ARGV[at], ARGV[at + 1]
+  if change == 'event' then
+    call('XADD', journal, 'MAXLEN', '~', ARGV[9], '*', 'e', first)
+    at = at + 2
+  elseif change == 'ledger' then
+    write('ledger', first)
+    raises_leases, at = true, at + 2
+  elseif change == 'put' then
+    write(first, ARGV[at + 2])
+    raises_leases, at = true, at + 3
+  elseif change == 'drop' then
+    call('HDEL', head, first)
+    raises_leases, at = true, at + 2
+  elseif change == 'join' then
+    join(first, unpack(ARGV, at + 2, at + 5))
+    raises_queue, at = true, at + 6
+  elseif change == 'leave' then
+    leave(first)
+    raises_queue, at = true, at + 2
+  else
+    -- A wake-up is only a hint: that nobody may listen is no reason to stop half way.
+    redis.pcall('PUBLISH', first, ARGV[at + 2])
+    at = at + 3
+  end
+end
+
+if not present[1] then
+  write('era', digits(now))
+end
+if raises_leases then
+  write('leases', digits((present[2] or 0) + 1))
+end
+if raises_queue then
+  write('queue', digits((present[3] or 0) + 1))
+end
+if skew ~= 0 then
+  write('skew', digits(skew))
+end
+write('clock', digits(now))
+call('HSET', head, unpack(fields))
+return { 'written' }
