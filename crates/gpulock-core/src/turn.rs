@@ -287,9 +287,13 @@ impl<'a> Turn<'a> {
         let ledger = &mut self.pool.ledger;
         if ledger.incarnation.as_ref() != Some(&incarnation) {
             let closed_until = Some(closed_until).filter(|until| self.now < *until);
-            ledger.incarnation = Some(incarnation);
+            let is_first = ledger.incarnation.replace(incarnation).is_none();
             ledger.closed_until = ledger.closed_until.max(closed_until);
-            self.note(What::Resumed { closed_until }, None);
+            match is_first && closed_until.is_none() {
+                // A pool that is new in a store that has long been there.
+                true => self.ledger_changed = true,
+                false => self.note(What::Resumed { closed_until }, None),
+            }
         }
         Reply::Done
     }

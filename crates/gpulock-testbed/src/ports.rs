@@ -5,11 +5,15 @@ use std::ops::Range;
 
 /// Below the range out of which Linux takes the ports of clients (from 32768). Otherwise a client
 /// that connects to a killed server could be given that very port, and would talk to itself.
-/// A node of a cluster also listens 10,000 above its port.
 const PORTS: Range<u16> = 12_000..22_000;
-const CLUSTER_BUS: u16 = 10_000;
 
-/// A port of 127.0.0.1 on which nobody listens. Another process may be quicker to take it.
+/// The other port of a server: it is looked for together with the first. Here a server has its
+/// TLS, and a node of a cluster its bus, which is always 10,000 above the port.
+pub(crate) fn second(port: u16) -> u16 {
+    port + 10_000
+}
+
+/// A port of 127.0.0.1 on which nobody listens, nor on its [`second`]. Another process may be quicker to take it.
 pub(crate) fn free_port() -> u16 {
     listen().local_addr().expect("a listener has an address").port()
 }
@@ -19,7 +23,7 @@ pub(crate) fn listen() -> TcpListener {
     let bind = |port| TcpListener::bind((Ipv4Addr::LOCALHOST, port));
     for _ in 0..1_000 {
         let port = fastrand::u16(PORTS);
-        if let (Ok(listener), Ok(_)) = (bind(port), bind(port + CLUSTER_BUS)) {
+        if let (Ok(listener), Ok(_)) = (bind(port), bind(second(port))) {
             return listener;
         }
     }

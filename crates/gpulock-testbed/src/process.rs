@@ -34,6 +34,13 @@ impl Process {
         self.child.try_wait().is_ok_and(|status| status.is_some())
     }
 
+    /// Kills it and waits for its end. One that has ended stays so.
+    pub(crate) fn kill(&mut self) {
+        // Both fail only for a child that has ended and was waited for.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+
     /// Stops it, and returns when no thread of it runs any more.
     pub(crate) fn pause(&self) {
         self.signal(Signal::STOP);
@@ -60,21 +67,21 @@ impl Process {
 
 impl Drop for Process {
     fn drop(&mut self) {
-        // Both fail only for a child that has ended and was waited for.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+        self.kill();
     }
 }
 
 /// A command for `program` that the kernel kills when this process ends, however that comes about.
 pub(crate) fn mortal(program: impl AsRef<OsStr>) -> Command {
-    // `setpriv` asks for the signal and then becomes the program: the process id stays the same.
+    // `setpriv` asks for the signal, the shell sees that it did not ask too late, and each becomes
+    // what comes next: the process id stays the same.
     let mut command = Command::new("setpriv");
-    command.args(["--pdeathsig", "KILL"]).arg(program);
+    command.args(["--pdeathsig", "KILL", "sh", "-c", "[ \"$PPID\" = \"$0\" ] && exec \"$@\""]);
+    command.arg(std::process::id().to_string()).arg(program);
     command
 }
 
-/// Panics if one of the programs is missing.
+/// Panics if a program is missing.
 pub(crate) fn demand(program: &str, package: &str) {
     let path = env::var_os("PATH").unwrap_or_default();
     assert!(

@@ -1,5 +1,6 @@
 //! A private `redis-server` that can be killed, paused and started again.
 
+use std::ffi::OsString;
 use std::fs::{self, File};
 use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
@@ -10,7 +11,9 @@ use std::time::Duration;
 
 use tempfile::TempDir;
 
-use crate::ports::free_port;
+use crate::certificates::Certificates;
+use crate::clock_shim::ClockShim;
+use crate::ports::{free_port, second};
 use crate::process::{Process, demand, mortal, run};
 use crate::wait_until;
 
@@ -28,6 +31,10 @@ pub struct RedisServer {
 pub(crate) struct Setting {
     folder: TempDir,
     arguments: Vec<String>,
+    certificates: Option<Certificates>,
+    clock: Option<ClockShim>,
+    /// The process in whose network it runs.
+    network_of: Option<u32>,
 }
 
 impl RedisServer {
@@ -51,6 +58,38 @@ impl RedisServer {
         Self::of(Setting::new(arguments))
     }
 
+    /// Starts a server that also speaks TLS.
+    ///
+    /// # Panics
+    ///
+    /// As [`RedisServer::start`], or without `openssl`.
+    #[must_use]
+    pub fn with_tls() -> Self {
+        Self::of(Setting::new(&["--tls-auth-clients", "no"]).certified())
+    }
+
+    /// As [`RedisServer::with_tls`], for clients with a certificate of the authority only.
+    ///
+    /// # Panics
+    ///
+    /// As [`RedisServer::with_tls`].
+    #[must_use]
+    pub fn with_tls_for_certified_clients() -> Self {
+        Self::of(Setting::new(&["--tls-auth-clients", "yes"]).certified())
+    }
+
+    /// Starts a server whose wall clock can be set with [`RedisServer::shift_clock`].
+    ///
+    /// # Panics
+    ///
+    /// As [`RedisServer::start`], or without a C compiler.
+    #[must_use]
+    pub fn with_clock() -> Self {
+        let mut setting = Setting::new(&[]);
+        setting.clock = Some(ClockShim::build(setting.folder.path()));
+        Self::of(setting)
+    }
+
     pub(crate) fn of(setting: Setting) -> Self {
         demand("redis-server", "redis-server");
         for _ in 0..20 {
@@ -72,6 +111,42 @@ impl RedisServer {
     #[must_use]
     pub fn url(&self) -> String {
         format!("redis://127.0.0.1:{}/0", self.port)
+    }
+
+    /// `rediss://localhost:PORT/0`
+    #[must_use]
+    pub fn tls_url(&self) -> String {
+        format!("rediss://localhost:{}/0", second(self.port))
+    }
+
+    /// The certificate (PEM) of the authority that has signed the server's and the client's.
+    ///
+    /// # Panics
+    ///
+    /// Without TLS.
+    #[must_use]
+    pub fn ca_file(&self) -> PathBuf {
+        self.certificates().certificate("ca")
+    }
+
+    /// A certificate (PEM) for a client.
+    ///
+    /// # Panics
+    ///
+    /// Without TLS.
+    #[must_use]
+    pub fn client_certificate(&self) -> PathBuf {
+        self.certificates().certificate("client")
+    }
+
+    /// The private key (PEM, PKCS 8) of [`RedisServer::client_certificate`].
+    ///
+    /// # Panics
+    ///
+    /// Without TLS.
+    #[must_use]
+    pub fn client_key(&self) -> PathBuf {
+        self.certificates().key("client")
     }
 
     /// The Unix socket.
@@ -98,12 +173,16 @@ impl RedisServer {
     ///
     /// With everything that was printed, if the reply is an error.
     pub fn cli(&self, arguments: &[&str]) -> String {
-        run(Command::new("redis-cli")
-            .arg("-e")
-            .arg("-s")
-            .arg(self.socket())
-            .args(arguments)
-            .stdin(Stdio::null()))
+        run(&mut self.redis_cli(arguments))
+    }
+
+    /// As [`RedisServer::cli`] for a server in transition: none if the reply is an error, or there
+    /// is none.
+    #[must_use]
+    pub fn ask(&self, arguments: &[&str]) -> Option<String> {
+        let output = self.redis_cli(arguments).output().ok()?;
+        let reply = String::from_utf8_lossy(&output.stdout);
+        output.status.success().then(|| reply.trim_end().to_owned())
     }
 
     /// The process id.
@@ -155,6 +234,27 @@ impl RedisServer {
         self.running(Process::resume);
     }
 
+    /// Puts the server's wall clock so many seconds ahead of the true time, or behind it. Zero is
+    /// the true time.
+    ///
+    /// # Panics
+    ///
+    /// If the server was not started by [`RedisServer::with_clock`].
+    pub fn shift_clock(&self, seconds: i64) {
+        let clock = self.setting.clock.as_ref().expect("the server was started by with_clock()");
+        clock.set(seconds * 1_000_000);
+    }
+
+    fn certificates(&self) -> &Certificates {
+        self.setting.certificates.as_ref().expect("the server was started by with_tls()")
+    }
+
+    fn redis_cli(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new("redis-cli");
+        command.arg("-e").arg("-s").arg(self.socket()).args(arguments).stdin(Stdio::null());
+        command
+    }
+
     fn running<T>(&self, use_it: impl FnOnce(&Process) -> T) -> T {
         use_it(self.process().as_ref().expect("the server runs: call start_again() first"))
     }
@@ -177,8 +277,13 @@ impl Setting {
             .prefix("gpulock-redis-")
             .tempdir()
             .expect("the folder for temporary files is writable");
-        let setting =
-            Self { folder, arguments: arguments.iter().map(ToString::to_string).collect() };
+        let setting = Self {
+            folder,
+            arguments: arguments.iter().map(ToString::to_string).collect(),
+            certificates: None,
+            clock: None,
+            network_of: None,
+        };
         // Even if it is empty: with a file, CONFIG REWRITE keeps what was changed.
         setting.configured("")
     }
@@ -186,6 +291,19 @@ impl Setting {
     /// With lines of a configuration file, which the server may write anew.
     pub(crate) fn configured(self, lines: &str) -> Self {
         fs::write(self.config_file(), lines).expect("the folder of the server is writable");
+        self
+    }
+
+    /// With a certificate, and a port for TLS.
+    fn certified(mut self) -> Self {
+        self.certificates = Some(Certificates::create(self.folder.path()));
+        self
+    }
+
+    /// In the network of a process, where everybody may talk to it.
+    pub(crate) fn in_network_of(mut self, pid: u32) -> Self {
+        self.network_of = Some(pid);
+        self.arguments.extend(["--bind", "0.0.0.0", "--protected-mode", "no"].map(str::to_owned));
         self
     }
 
@@ -209,7 +327,17 @@ impl Setting {
     fn command(&self, port: u16) -> Command {
         let log = File::options().create(true).append(true).open(self.log_file());
         let log = log.expect("the folder of the server is writable");
-        let mut command = mortal("redis-server");
+        let mut command = match self.network_of {
+            None => mortal("redis-server"),
+            Some(pid) => {
+                let mut nsenter = mortal("nsenter");
+                nsenter.arg(format!("--net=/proc/{pid}/ns/net")).arg("redis-server");
+                nsenter
+            }
+        };
+        if let Some(clock) = &self.clock {
+            clock.load_into(&mut command);
+        }
         command
             .arg(self.config_file())
             .args(["--port", &port.to_string(), "--bind", "127.0.0.1"])
@@ -219,12 +347,27 @@ impl Setting {
             .arg(self.socket())
             .arg("--dir")
             .arg(self.folder.path())
+            .args(self.tls_arguments(port))
             .args(&self.arguments)
             // Its log goes to the same place as what it says before it has read its arguments.
             .stdout(log.try_clone().expect("a file can be shared"))
             .stderr(log)
             .stdin(Stdio::null());
         command
+    }
+
+    fn tls_arguments(&self, port: u16) -> Vec<OsString> {
+        let Some(certificates) = &self.certificates else { return Vec::new() };
+        vec![
+            "--tls-port".into(),
+            second(port).to_string().into(),
+            "--tls-ca-cert-file".into(),
+            certificates.certificate("ca").into(),
+            "--tls-cert-file".into(),
+            certificates.certificate("server").into(),
+            "--tls-key-file".into(),
+            certificates.key("server").into(),
+        ]
     }
 
     /// Asks at the socket: at the port somebody else's server could answer.

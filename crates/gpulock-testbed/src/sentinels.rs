@@ -115,7 +115,7 @@ impl Sentinels {
             master = self.named_by(&self.sentinels[0]);
             master != old
                 && self.sentinels.iter().all(|sentinel| self.named_by(sentinel) == master)
-                && self.servers[master].cli(&["ROLE"]).starts_with("master")
+                && has_role(&self.servers[master], "master")
         });
         master
     }
@@ -130,6 +130,10 @@ impl Sentinels {
     }
 }
 
+fn has_role(server: &RedisServer, role: &str) -> bool {
+    server.ask(&["ROLE"]).is_some_and(|reply| reply.starts_with(role))
+}
+
 fn sentinel(master: &str) -> RedisServer {
     let service = Sentinels::SERVICE;
     let config = format!(
@@ -138,8 +142,9 @@ fn sentinel(master: &str) -> RedisServer {
          sentinel failover-timeout {service} 2000\n"
     );
     let sentinel = RedisServer::of(Setting::new(&["--sentinel"]).configured(&config));
-    // By default they ask the servers every 10 s and tell each other every 2 s.
-    for period in ["info-period", "ping-period", "ask-period", "publish-period"] {
+    // By default they ask the servers every 10 s and tell each other every 2 s. The period of pings
+    // stays: it also bounds how old the news of a replica may be that becomes the master.
+    for period in ["info-period", "ask-period", "publish-period"] {
         sentinel.cli(&["SENTINEL", "DEBUG", period, "100"]);
     }
     sentinel
@@ -159,14 +164,17 @@ mod tests {
         let sentinels = Sentinels::start(2);
         assert_eq!(sentinels.master().port(), sentinels.servers()[0].port());
         sentinels.master().cli(&["SET", "key", "value"]);
-        sentinels.master().cli(&["WAIT", "2", "0"]);
+        // A WAIT of its own connection would wait for no write at all.
+        for replica in sentinels.replicas() {
+            wait_until("the replica has it", || replica.cli(&["GET", "key"]) == "value");
+        }
         let new = sentinels.fail_over();
         assert_ne!(new, 0);
         assert_eq!(sentinels.servers()[new].cli(&["GET", "key"]), "value");
         assert_eq!(sentinels.replicas().len(), 2);
         sentinels.servers()[0].start_again();
         wait_until("the old master follows the new one", || {
-            sentinels.servers()[0].cli(&["ROLE"]).starts_with("slave")
+            has_role(&sentinels.servers()[0], "slave")
         });
     }
 
@@ -175,7 +183,7 @@ mod tests {
         let sentinels = Sentinels::start(1);
         let (master, replica) = (&sentinels.servers()[0], &sentinels.servers()[1]);
         master.cli(&["SET", "before", "1"]);
-        master.cli(&["WAIT", "1", "0"]);
+        wait_until("the replica has it", || replica.cli(&["GET", "before"]) == "1");
         replica.pause();
         master.cli(&["CLIENT", "KILL", "TYPE", "replica"]);
         assert_eq!(master.cli(&["SET", "after", "1"]), "OK");

@@ -10,7 +10,8 @@
 //!    nothing. It writes only if every part that the decision [read](Parts) still has the
 //!    expected version and the store's clock has reached [`Changes::not_before`] but not
 //!    [`Changes::not_after`]; otherwise it answers with the present picture. A write raises
-//!    the version of each part that it changes: ledger and leases are one part, the queue
+//!    the version of each part that it changes, to a number that the part never had, not
+//!    even in a record that the store has lost. Ledger and leases are one part, the queue
 //!    is the other. Every step reads the first part, so its version orders the journal.
 //! 3. A waiter gets its arrival number when it is written, larger than that of everybody
 //!    in the queue. Writing a waiter that is already queued leaves it where it is, so
@@ -42,8 +43,11 @@ pub mod faulty;
 pub mod memory;
 #[cfg(feature = "redis")]
 pub mod redis;
+mod remark;
 #[cfg(feature = "sqlite")]
 pub mod sqlite;
+
+pub use remark::{Remark, Verdict};
 
 /// A place that keeps pools. See the [module](self) for the contract.
 #[async_trait]
@@ -68,6 +72,9 @@ pub trait Store: fmt::Debug + Send + Sync {
 
     /// Who can reach this store.
     fn scope(&self) -> Scope;
+
+    /// What about the store as it is set up could cost a lease, for people.
+    async fn examine(&self) -> Vec<Remark>;
 }
 
 /// One consistent picture of a pool.
@@ -99,12 +106,9 @@ pub struct Incarnation {
     pub waits: bool,
 }
 
-/// The versions of a record: of its life and of its two parts.
+/// The versions of the two parts of a record.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Versions {
-    /// Differs between two records of one pool, of which the store has lost the first: their
-    /// other versions may agree by chance. 0 in a store that loses none.
-    pub era: u64,
     /// Of ledger and leases.
     pub leases: u64,
     /// Of the queue.
@@ -114,22 +118,16 @@ pub struct Versions {
 impl Versions {
     /// Whether every part that was read still is what it was.
     pub fn still_hold(self, present: Self, reads: Parts) -> bool {
-        let same_era = self.era == present.era || reads == Parts::default();
-        same_era
-            && (!reads.leases || self.leases == present.leases)
+        (!reads.leases || self.leases == present.leases)
             && (!reads.queue || self.queue == present.queue)
     }
 
-    /// The versions after these changes.
+    /// The versions after these changes, where each write counts one.
     #[must_use]
     pub fn after(self, changes: &Changes) -> Self {
         let leases = changes.ledger.is_some() || !changes.leases.is_empty();
         let queue = !changes.waiters.is_empty();
-        Self {
-            leases: self.leases + u64::from(leases),
-            queue: self.queue + u64::from(queue),
-            ..self
-        }
+        Self { leases: self.leases + u64::from(leases), queue: self.queue + u64::from(queue) }
     }
 }
 
@@ -159,8 +157,8 @@ impl Write<'_> {
 /// What became of a write.
 #[derive(Debug)]
 pub enum Swapped {
-    /// It is written.
-    Written,
+    /// It is written. These are the expected versions, those of the changed parts raised.
+    Written(Versions),
     /// Somebody else was first: this is the present picture.
     Conflict(Box<View>),
 }

@@ -149,7 +149,7 @@ impl Stored {
                 (Some(view), _) | (None, Some(view)) => view,
                 (None, None) => self.store.read(&self.pool, asking).await?,
             };
-            let View { mut pool, versions, now, ahead, incarnation } = present;
+            let View { mut pool, mut versions, now, ahead, incarnation } = present;
             let resume = self.resume(&pool, incarnation.as_ref());
             let resumes = resume.is_some();
             refuse_if_closed(&pool, now, command, incarnation.as_ref())?;
@@ -170,11 +170,14 @@ impl Stored {
                     asking,
                     incarnation: incarnation.as_ref(),
                 };
-                if let Swapped::Conflict(present) = self.store.swap(write).await? {
-                    view = Some(*present);
-                    conflicts += 1;
-                    back_off(conflicts).await;
-                    continue;
+                match self.store.swap(write).await? {
+                    Swapped::Written(raised) => versions = raised,
+                    Swapped::Conflict(present) => {
+                        view = Some(*present);
+                        conflicts += 1;
+                        back_off(conflicts).await;
+                        continue;
+                    }
                 }
             }
             if resumes {
@@ -183,7 +186,7 @@ impl Stored {
             }
             let pool = Arc::new(pool);
             if writes {
-                self.remember(&pool, versions.after(&step.changes), incarnation, now);
+                self.remember(&pool, versions, incarnation, now);
             }
             let next_deadline = step.next_deadline;
             let outcome = Outcome { reply: step.reply, pool, now, ahead, next_deadline, sent_at };

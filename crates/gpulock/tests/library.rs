@@ -9,6 +9,10 @@ mod library {
     mod leases;
     mod process_liveness;
     mod processes;
+    mod redis_addresses;
+    mod redis_connections;
+    mod redis_examination;
+    mod redis_restarts;
     mod stores;
     mod support;
     mod waiting;

@@ -2,6 +2,7 @@
 
 use gpulock::config::Severity;
 use gpulock::core::InventorySource;
+use gpulock::store::{Remark, Verdict};
 use gpulock::{GpuState, process};
 use serde::Serialize;
 
@@ -10,22 +11,14 @@ use crate::exit::{Code, Failure};
 use crate::output;
 use crate::session::{Place, Session};
 
-/// What was looked at, and what came of it.
+/// A [`Remark`] as `--json` prints it.
 #[derive(Debug, Serialize)]
-struct Check {
-    name: &'static str,
-    state: State,
-    message: String,
+struct Check<'a> {
+    name: &'a str,
+    state: &'static str,
+    message: &'a str,
     #[serde(skip_serializing_if = "Option::is_none")]
-    hint: Option<String>,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "lowercase")]
-enum State {
-    Good,
-    Warning,
-    Bad,
+    hint: Option<&'a str>,
 }
 
 /// Looks at everything, and ends with the code of the worst that it found.
@@ -35,13 +28,11 @@ pub(crate) async fn doctor(what: &Doctor, session: &Session) -> Result<Code, Fai
     match session.connect() {
         Ok(store) => {
             checks.push(sharing(session));
-            checks.push(match integrity(session) {
-                Ok(check) => check,
-                Err(failure) => {
-                    code = failure.code;
-                    bad("integrity", &failure)
-                }
-            });
+            let remarks = store.examine().await;
+            if remarks.iter().any(|remark| remark.verdict == Verdict::Bad) {
+                code = Code::Store;
+            }
+            checks.extend(remarks);
             let client = session.client(store)?;
             checks.push(gpus(&client).await);
             checks.push(draining(&client).await);
@@ -51,42 +42,44 @@ pub(crate) async fn doctor(what: &Doctor, session: &Session) -> Result<Code, Fai
             checks.push(bad("store", &failure));
         }
     }
-    if code == Code::Ok && checks.iter().any(|check| check.state == State::Bad) {
+    if code == Code::Ok && checks.iter().any(|check| check.verdict == Verdict::Bad) {
         code = Code::Internal;
     }
     match what.json {
-        true => output::json(&checks),
+        true => output::json(&checks.iter().map(Check::from).collect::<Vec<_>>()),
         false => checks.iter().for_each(print),
     }
     Ok(code)
 }
 
-fn print(check: &Check) {
-    let mark = match check.state {
-        State::Good => "good   ",
-        State::Warning => "warning",
-        State::Bad => "bad    ",
-    };
-    output::data(&format!("{mark}  {}: {}", check.name, check.message));
+fn print(check: &Remark) {
+    output::data(&format!("{:7}  {}: {}", named(check.verdict), check.subject, check.message));
     if let Some(hint) = &check.hint {
         output::data(&format!("         hint: {hint}"));
     }
 }
 
-fn good(name: &'static str, message: impl Into<String>) -> Check {
-    Check { name, state: State::Good, message: message.into(), hint: None }
+fn named(verdict: Verdict) -> &'static str {
+    match verdict {
+        Verdict::Good => "good",
+        Verdict::Warning => "warning",
+        Verdict::Bad => "bad",
+    }
 }
 
-fn warning(name: &'static str, message: impl Into<String>, hint: impl Into<String>) -> Check {
-    Check { name, state: State::Warning, message: message.into(), hint: Some(hint.into()) }
+impl<'a> From<&'a Remark> for Check<'a> {
+    fn from(remark: &'a Remark) -> Self {
+        let Remark { subject, verdict, message, hint } = remark;
+        Self { name: subject, state: named(*verdict), message, hint: hint.as_deref() }
+    }
 }
 
-fn bad(name: &'static str, failure: &Failure) -> Check {
-    let (message, hint) = (failure.message.clone(), failure.hint.clone());
-    Check { name, state: State::Bad, message, hint }
+fn bad(subject: &'static str, failure: &Failure) -> Remark {
+    let hint = failure.hint.clone();
+    Remark { hint, ..Remark::bad(subject, failure.message.clone()) }
 }
 
-fn configuration(session: &Session) -> Check {
+fn configuration(session: &Session) -> Remark {
     let source = match &session.loaded.file {
         Some(path) => path.display().to_string(),
         None => "defaults and environment".to_owned(),
@@ -94,55 +87,49 @@ fn configuration(session: &Session) -> Check {
     let contradictions = session.config().contradictions();
     let worst = contradictions.iter().max_by_key(|finding| finding.severity);
     match worst {
-        None => good("configuration", source),
-        Some(finding) => Check {
-            name: "configuration",
-            state: if finding.severity == Severity::Error { State::Bad } else { State::Warning },
-            message: format!("{}: {}", finding.place, finding.message),
-            hint: Some(format!("{}; `gpulock config check` lists them all", finding.hint)),
-        },
+        None => Remark::good("configuration", source),
+        Some(finding) => {
+            let message = format!("{}: {}", finding.place, finding.message);
+            let remark = match finding.severity {
+                Severity::Error => Remark::bad("configuration", message),
+                _ => Remark::warning("configuration", message),
+            };
+            remark.hint(format!("{}; `gpulock config check` lists them all", finding.hint))
+        }
     }
 }
 
 /// Whether deaths are seen by the kernel's word or only by missing heartbeats.
-fn processes() -> Check {
+fn processes() -> Remark {
     match process::this_sight() {
-        Ok(_) => good("processes", "a dead holder is noticed at once"),
-        Err(error) => warning(
+        Ok(_) => Remark::good("processes", "a dead holder is noticed at once"),
+        Err(error) => Remark::warning(
             "processes",
             format!(
                 "/proc cannot be used ({error}), so only missing heartbeats tell that a holder died"
             ),
-            "in a container, mount its own /proc; on a host, mount /proc without hidepid",
-        ),
+        )
+        .hint("in a container, mount its own /proc; on a host, mount /proc without hidepid"),
     }
 }
 
-fn sharing(session: &Session) -> Check {
+fn sharing(session: &Session) -> Remark {
     match &session.place {
-        Place::Chosen(_) => good("store", session.url_shown()),
+        Place::Chosen(_) => Remark::good("store", session.url_shown()),
         Place::Default(place) => {
             match place.notice().as_deref().and_then(|n| n.split_once("\nhint: ")) {
-                None => good("store", format!("{}, shared by all users of this host", place.url())),
-                Some((message, hint)) => warning("store", message, hint),
+                None => Remark::good(
+                    "store",
+                    format!("{}, shared by all users of this host", place.url()),
+                ),
+                Some((message, hint)) => Remark::warning("store", message).hint(hint),
             }
         }
     }
 }
 
-fn integrity(session: &Session) -> Result<Check, Failure> {
-    let url = session.url();
-    let Some(path) = url.strip_prefix("sqlite:") else {
-        return Ok(good("integrity", "nothing to look at"));
-    };
-    let path = std::path::Path::new(path.strip_prefix("//").unwrap_or(path));
-    gpulock::store::sqlite::SqliteStore::open(path)?.check_integrity()?;
-    let size = std::fs::metadata(path).map(|meta| meta.len()).unwrap_or_default();
-    Ok(good("integrity", format!("the file is whole, {} KiB", size.div_ceil(1024))))
-}
-
 /// Asks the driver, and writes down what it says: the one time that it is asked.
-async fn gpus(client: &gpulock::Client) -> Check {
+async fn gpus(client: &gpulock::Client) -> Remark {
     let inventory = match client.refresh_gpus().await {
         Ok(inventory) => inventory,
         Err(error) => return bad("gpus", &error.into()),
@@ -158,17 +145,18 @@ async fn gpus(client: &gpulock::Client) -> Check {
         .collect();
     let list = list.join(", ");
     match inventory.source {
-        InventorySource::Driver => good("gpus", format!("the driver lists {list}")),
-        InventorySource::Configuration => good("gpus", format!("the configuration lists {list}")),
-        InventorySource::Assumed => warning(
-            "gpus",
-            "no NVIDIA driver was found, so one card 0 is assumed",
-            "install the driver, or list the GPUs in config.yml (`gpus: [0, 1]`)",
-        ),
+        InventorySource::Driver => Remark::good("gpus", format!("the driver lists {list}")),
+        InventorySource::Configuration => {
+            Remark::good("gpus", format!("the configuration lists {list}"))
+        }
+        InventorySource::Assumed => {
+            Remark::warning("gpus", "no NVIDIA driver was found, so one card 0 is assumed")
+                .hint("install the driver, or list the GPUs in config.yml (`gpus: [0, 1]`)")
+        }
     }
 }
 
-async fn draining(client: &gpulock::Client) -> Check {
+async fn draining(client: &gpulock::Client) -> Remark {
     let status = match client.status().await {
         Ok(status) => status,
         Err(error) => return bad("leases", &error.into()),
@@ -177,7 +165,7 @@ async fn draining(client: &gpulock::Client) -> Check {
     let lease =
         stuck.and_then(|gpu| status.leases.iter().find(|l| Some(l.lease_id) == gpu.lease_id));
     match (stuck, lease) {
-        (Some(gpu), Some(lease)) => warning(
+        (Some(gpu), Some(lease)) => Remark::warning(
             "leases",
             format!(
                 "GPU {} waits for the processes of {} (pid {}), whose lease is over",
@@ -185,13 +173,13 @@ async fn draining(client: &gpulock::Client) -> Check {
                 lease.task,
                 lease.pid.map_or_else(|| "unknown".to_owned(), |pid| pid.to_string())
             ),
-            format!(
-                "end them; if they cannot end, `gpulock release {} --force --ignore-processes --reason TEXT`",
-                gpu.lock_key
-            ),
-        ),
+        )
+        .hint(format!(
+            "end them; if they cannot end, `gpulock release {} --force --ignore-processes --reason TEXT`",
+            gpu.lock_key
+        )),
         _ => {
-            good("leases", format!("{} held, {} waiting", status.leases.len(), status.queue.len()))
+            Remark::good("leases", format!("{} held, {} waiting", status.leases.len(), status.queue.len()))
         }
     }
 }

@@ -3,7 +3,9 @@
 use std::time::Duration;
 
 use gpulock::core::{InventorySource, PoolName};
-use gpulock::{GpuState, GpuStatus, LeaseStateName, LeaseStatus, PoolStatus, WaiterStatus, brief, closed};
+use gpulock::{
+    GpuState, GpuStatus, LeaseStateName, LeaseStatus, PoolStatus, WaiterStatus, brief, closed,
+};
 use serde::Serialize;
 
 use crate::args::Status;

@@ -79,7 +79,7 @@ impl Outline {
 
 /// Levenshtein's distance: how many letters must be added, removed or replaced. Only the
 /// first 100 letters of `wish` count, so that a giant key costs nothing.
-fn edit_distance(name: &str, wish: &str) -> usize {
+pub(crate) fn edit_distance(name: &str, wish: &str) -> usize {
     let wish: Vec<char> = wish.chars().take(100).collect();
     let mut row: Vec<usize> = (0..=wish.len()).collect();
     for (above, letter) in name.chars().enumerate() {

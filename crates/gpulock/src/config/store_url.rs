@@ -6,6 +6,21 @@ use super::raw::Wrong;
 
 const MASK: &str = "***";
 
+/// The options of a URL that are no secret.
+const SHOWN: [&str; 11] = [
+    "after_restart",
+    "ca",
+    "cert",
+    "db",
+    "key",
+    "min_replicas",
+    "prefix",
+    "replica_timeout",
+    "sentinel_user",
+    "tls",
+    "user",
+];
+
 /// The URL of a store. `Display` and `Debug` mask its password.
 #[derive(Clone, PartialEq, Eq)]
 pub struct StoreUrl(String);
@@ -52,26 +67,31 @@ impl fmt::Debug for StoreUrl {
     }
 }
 
-/// The URL without its password and other secrets.
+/// The URL without its password and other secrets, also where it is written wrongly.
 pub(crate) fn masked(url: &str) -> String {
-    let Some((scheme, rest)) = url.split_once("://") else {
-        return url.to_owned();
+    let shown = match url.split_once("://") {
+        // The name of a file is no secret.
+        _ if url.starts_with("sqlite:") => url.to_owned(),
+        None if url.contains(['@', '?']) => MASK.to_owned(),
+        None => url.to_owned(),
+        Some((scheme, rest)) => match rest.split_once('?') {
+            // Nobody can tell what is a part of the password here.
+            Some((_, query)) if query.contains('@') => format!("{scheme}://{MASK}"),
+            Some((place, query)) => {
+                format!("{scheme}://{}?{}", masked_credentials(place), masked_query(query))
+            }
+            None => format!("{scheme}://{}", masked_credentials(rest)),
+        },
     };
-    match rest.split_once('?') {
-        // Nobody can tell what is a part of the password here.
-        Some((_, query)) if query.contains('@') => format!("{scheme}://{MASK}"),
-        Some((place, query)) => {
-            format!("{scheme}://{}?{}", masked_credentials(place), masked_query(query))
-        }
-        None => format!("{scheme}://{}", masked_credentials(rest)),
-    }
+    shown.replace(char::is_control, "\u{fffd}")
 }
 
 /// Masks up to the last `@`, so that a password with signs in it that should have been
-/// encoded (`/`, `@`) is not shown in part. A name without a password may be a token.
+/// encoded (`/`, `@`) is not shown in part. A name without a password may be a token, and
+/// what stands in the place of a port but is none may be a password without its host.
 fn masked_credentials(rest: &str) -> String {
     let Some((credentials, place)) = rest.rsplit_once('@') else {
-        return rest.to_owned();
+        return if has_odd_port(rest) { MASK.to_owned() } else { rest.to_owned() };
     };
     match credentials.split_once(':') {
         Some((user, _)) => format!("{user}:{MASK}@{place}"),
@@ -79,14 +99,21 @@ fn masked_credentials(rest: &str) -> String {
     }
 }
 
+fn has_odd_port(place: &str) -> bool {
+    let hosts = place.split('/').next().unwrap_or_default();
+    hosts.split(',').any(|host| {
+        let behind_address = host.rsplit(']').next().unwrap_or_default();
+        let port = behind_address.split_once(':').map_or("", |(_, port)| port);
+        !port.chars().all(|c| c.is_ascii_digit())
+    })
+}
+
+/// Masks all options but those that are no secret: any other one may be a misspelt password.
 fn masked_query(query: &str) -> String {
-    let secret = |name: &str| {
-        let name = name.to_ascii_lowercase();
-        ["pass", "secret", "token", "auth"].iter().any(|part| name.contains(part))
-    };
     let masked = |pair: &str| match pair.split_once('=') {
-        Some((name, _)) if secret(name) => format!("{name}={MASK}"),
-        _ => pair.to_owned(),
+        Some((name, _)) if SHOWN.contains(&name) => pair.to_owned(),
+        Some((name, _)) => format!("{name}={MASK}"),
+        None => MASK.to_owned(),
     };
     query.split('&').map(masked).collect::<Vec<_>>().join("&")
 }
@@ -120,6 +147,12 @@ mod tests {
                 "redis+unix:///run/r.sock?db=1&password=pw",
                 "redis+unix:///run/r.sock?db=1&password=***",
             ),
+            ("redis://h/0?db=1&pasword=pw", "redis://h/0?db=1&pasword=***"),
+            ("redis://me:pw", "redis://***"),
+            ("redis://a:1,[::1]:2,[::1],b/x", "redis://a:1,[::1]:2,[::1],b/x"),
+            ("redis:pw@h", "***"),
+            ("redis://h\u{1b}[2J", "redis://h\u{fffd}[2J"),
+            ("sqlite:///a@b/c?d.db", "sqlite:///a@b/c?d.db"),
             ("sqlite:///a/b.db", "sqlite:///a/b.db"),
             ("memory:", "memory:"),
         ] {

@@ -9,7 +9,7 @@ use async_trait::async_trait;
 use fastrand::Rng;
 use gpulock_core::{Event, LeaseId, PoolName, Step, Waiter};
 
-use super::{Mailbox, Scope, Store, StoreError, Swapped, View, Wanted, Write};
+use super::{Mailbox, Remark, Scope, Store, StoreError, Swapped, View, Wanted, Write};
 
 /// Any store, with faults. Clones share the plan of faults and count them together.
 #[derive(Clone)]
@@ -211,5 +211,9 @@ impl Store for FaultyStore {
 
     fn scope(&self) -> Scope {
         self.store.scope()
+    }
+
+    async fn examine(&self) -> Vec<Remark> {
+        self.store.examine().await
     }
 }

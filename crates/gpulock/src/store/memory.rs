@@ -9,8 +9,8 @@ use gpulock_core::{Channel, Event, LeaseId, PoolName, Record, Time, Waiter};
 use tokio::sync::mpsc;
 
 use super::{
-    Letter, Mailbox, Scope, Store, StoreError, Swapped, Versions, View, Wanted, Write, letter,
-    send_letters,
+    Letter, Mailbox, Remark, Scope, Store, StoreError, Swapped, Versions, View, Wanted, Write,
+    letter, send_letters,
 };
 use crate::clock::wall_time;
 
@@ -106,7 +106,7 @@ impl Store for MemoryStore {
                 let _ = mailbox.send(letter.to_owned());
             }
         });
-        Ok(Swapped::Written)
+        Ok(Swapped::Written(write.expected.after(changes)))
     }
 
     async fn open_mailbox(&self) -> Result<Box<dyn Mailbox>, StoreError> {
@@ -140,6 +140,10 @@ impl Store for MemoryStore {
 
     fn scope(&self) -> Scope {
         Scope::Host
+    }
+
+    async fn examine(&self) -> Vec<Remark> {
+        vec![Remark::warning("store", "it is forgotten when this process ends").hint("for tests")]
     }
 }
 

@@ -12,6 +12,8 @@
 
 mod address;
 mod dial;
+mod examine;
+mod info;
 mod keys;
 mod link;
 mod mailbox;
@@ -31,7 +33,9 @@ pub use self::address::AfterRestart;
 use self::keys::Keys;
 use self::link::{Answered, Link, Script};
 use self::mailbox::Subscription;
-use super::{Mailbox, Scope, Store, StoreError, Swapped, View, Wanted, Write, send_letters};
+use super::{
+    Mailbox, Remark, Scope, Store, StoreError, Swapped, View, Wanted, Write, send_letters,
+};
 
 /// About how many events are kept of each pool.
 const JOURNAL_CAP: usize = 10_000;
@@ -121,9 +125,9 @@ impl Store for RedisStore {
             let present = self.picture(write.pool, write.asking).await?;
             return Ok(Swapped::Conflict(Box::new(present)));
         };
-        match reply::is_written(&answered.value) {
-            true => Ok(Swapped::Written),
-            false => Ok(Swapped::Conflict(Box::new(self.view(answered)?))),
+        match reply::written(&answered.value, write.expected) {
+            Some(versions) => Ok(Swapped::Written(versions)),
+            None => Ok(Swapped::Conflict(Box::new(self.view(answered)?))),
         }
     }
 
@@ -174,6 +178,10 @@ impl Store for RedisStore {
     fn scope(&self) -> Scope {
         Scope::Network
     }
+
+    async fn examine(&self) -> Vec<Remark> {
+        examine::examine(self).await
+    }
 }
 
 /// The call of `swap.lua` that writes this step.
@@ -185,8 +193,7 @@ fn swap_call(keys: &Keys, write: &Write<'_>) -> Cmd {
     let moment = |time: Option<gpulock_core::Time>| {
         time.map(|time| time.as_micros().to_string()).unwrap_or_default()
     };
-    call.arg(read(changes.reads.leases || changes.reads.queue, expected.era))
-        .arg(read(changes.reads.leases, expected.leases))
+    call.arg(read(changes.reads.leases, expected.leases))
         .arg(read(changes.reads.queue, expected.queue))
         .arg(moment(changes.not_before))
         .arg(moment(changes.not_after))

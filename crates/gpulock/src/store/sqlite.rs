@@ -24,7 +24,8 @@ use rusqlite::{Connection, ErrorCode, OptionalExtension, params};
 
 use self::rows::Transaction;
 use super::{
-    Letter, Mailbox, Scope, Store, StoreError, Swapped, View, Wanted, Write, letter, send_letters,
+    Letter, Mailbox, Remark, Scope, Store, StoreError, Swapped, View, Wanted, Write, letter,
+    send_letters,
 };
 use crate::clock::{BootTime, wall_time};
 use crate::process;
@@ -155,12 +156,12 @@ impl Store for SqliteStore {
                 if self.writes.fetch_add(1, Ordering::Relaxed) == WRITES_OFTEN {
                     file::lengthen_log(connection)?;
                 }
-                return Ok(Swapped::Written);
+                return Ok(Swapped::Written(write.expected.after(&write.step.changes)));
             }
             let view = rows::view(connection, write.pool, write.asking, || self.now())?;
             Ok(Swapped::Conflict(Box::new(view)))
         })?;
-        if matches!(swapped, Swapped::Written) {
+        if matches!(swapped, Swapped::Written(_)) {
             self.send(&write.step.wake);
         }
         Ok(swapped)
@@ -192,6 +193,22 @@ impl Store for SqliteStore {
 
     fn scope(&self) -> Scope {
         Scope::Host
+    }
+
+    async fn examine(&self) -> Vec<Remark> {
+        let size = std::fs::metadata(&self.path).map(|meta| meta.len()).unwrap_or_default();
+        vec![match self.check_integrity() {
+            Ok(()) => {
+                Remark::good("integrity", format!("the file is whole, {} KiB", size.div_ceil(1024)))
+            }
+            Err(error) => {
+                let remark = Remark::bad("integrity", error.to_string());
+                match error.hint() {
+                    Some(hint) => remark.hint(hint),
+                    None => remark,
+                }
+            }
+        }]
     }
 }
 

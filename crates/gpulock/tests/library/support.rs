@@ -1,5 +1,6 @@
 //! What the tests share: stores, clients, waiting for conditions, and processes.
 
+use std::any::Any;
 use std::env;
 use std::future::Future;
 use std::path::{Path, PathBuf};
@@ -12,8 +13,8 @@ use gpulock::core::{Counters, GpuIndex, GpuRef, LeaseId, PoolName, TaskName};
 use gpulock::store::memory::MemoryStore;
 use gpulock::store::sqlite::SqliteStore;
 use gpulock::store::{Store, View, Wanted};
-use gpulock::{Client, Options, Polling};
-use tempfile::TempDir;
+use gpulock::{Client, Options, Polling, connect};
+use gpulock_testbed::RedisServer;
 
 /// Longer than anything takes that a test waits for.
 pub(crate) const LONG: Duration = Duration::from_secs(60);
@@ -26,7 +27,8 @@ pub(crate) struct World {
     open: Box<dyn Fn() -> Arc<dyn Store> + Send + Sync>,
     /// For looking from outside.
     pub(crate) store: Arc<dyn Store>,
-    _folder: Option<TempDir>,
+    /// What must live as long as the store.
+    _guard: Box<dyn Any + Send + Sync>,
 }
 
 impl World {
@@ -40,11 +42,23 @@ impl World {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("gpulock.db");
         let world = Self::of(move || Arc::new(SqliteStore::open(&path).unwrap()));
-        Self { _folder: Some(folder), ..world }
+        Self { _guard: Box::new(folder), ..world }
+    }
+
+    /// Every client has connections of its own.
+    pub(crate) fn redis() -> Self {
+        let server = RedisServer::start();
+        let world = Self::at(trusted(&server));
+        Self { _guard: Box::new(server), ..world }
+    }
+
+    /// The store behind a URL.
+    pub(crate) fn at(url: String) -> Self {
+        Self::of(move || connect(&url).unwrap())
     }
 
     pub(crate) fn of(open: impl Fn() -> Arc<dyn Store> + Send + Sync + 'static) -> Self {
-        Self { store: open(), open: Box::new(open), _folder: None }
+        Self { store: open(), open: Box::new(open), _guard: Box::new(()) }
     }
 
     /// A client of a pool with GPU 0 that hears of things by wake-ups alone.
@@ -85,6 +99,12 @@ impl World {
     }
 }
 
+/// The URL of a server that is taken to have forgotten nothing, although it has only just
+/// started.
+pub(crate) fn trusted(server: &RedisServer) -> String {
+    format!("{}?after_restart=trust", server.url())
+}
+
 /// Options of a client that is not woken by any clock while a test runs.
 pub(crate) fn patient() -> Options {
     Options {
@@ -122,6 +142,9 @@ macro_rules! on_every_store {
     ($($name:ident),* $(,)?) => {
         mod on_memory {
             $(#[test] fn $name() { super::$name($crate::library::support::World::memory()); })*
+        }
+        mod on_redis {
+            $(#[test] fn $name() { super::$name($crate::library::support::World::redis()); })*
         }
         mod on_sqlite {
             $(#[test] fn $name() { super::$name($crate::library::support::World::sqlite()); })*

@@ -46,6 +46,11 @@ impl Keys {
         Channel(format!("{}wake:{}-{:016x}", self.start, std::process::id(), fastrand::u64(..)))
     }
 
+    /// What every key and channel matches, in an access list.
+    pub(super) fn pattern(&self) -> String {
+        format!("{}*", self.start)
+    }
+
     fn key(&self, pool: &PoolName, part: &str) -> String {
         format!("{}{{{pool}}}:{part}", self.start)
     }

@@ -4,6 +4,7 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use redis::{Cmd, ErrorKind, RedisError, ServerErrorKind, Value};
+use tokio::runtime::Handle;
 
 use super::address::Address;
 use super::dial::{self, Connection};
@@ -63,6 +64,8 @@ pub(super) struct Link {
 struct Line {
     connection: Connection,
     server: Arc<Server>,
+    /// Its task runs there, and the connection ends with it.
+    runtime: tokio::runtime::Id,
 }
 
 impl Link {
@@ -155,11 +158,11 @@ impl Link {
 
     /// The present connection, or a new one.
     async fn line(&self) -> Result<Line, StoreError> {
-        if let Some(line) = self.lock().clone() {
+        if let Some(line) = self.kept() {
             return Ok(line);
         }
         let _dialing = self.dialing.lock().await;
-        if let Some(line) = self.lock().clone() {
+        if let Some(line) = self.kept() {
             return Ok(line);
         }
         let line = self.dial().await.map_err(|error| self.failed(&error))?;
@@ -170,7 +173,12 @@ impl Link {
     async fn dial(&self) -> Result<Line, RedisError> {
         let mut connection = dial::dial(&self.address).await?;
         let server = Arc::new(Server::ask(&mut connection, &self.address).await?);
-        Ok(Line { connection, server })
+        Ok(Line { connection, server, runtime: Handle::current().id() })
+    }
+
+    /// The connection that was made last, if it was made on this runtime.
+    fn kept(&self) -> Option<Line> {
+        self.lock().clone().filter(|line| line.runtime == Handle::current().id())
     }
 
     /// Forgets a connection that broke, unless somebody has made a new one meanwhile.

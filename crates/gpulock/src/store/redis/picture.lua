@@ -2,9 +2,9 @@
 --
 -- A pool is three keys and a journal, all in one hash slot:
 --
---   head     hash: `era` (when the record was begun), `leases` and `queue` (the versions of its
---            two parts), `clock` and `skew` (see below), `arrivals` (the last arrival number),
---            `ledger` (JSON), and one field for each lease: its id, with the lease as JSON
+--   head     hash: `leases` and `queue` (the versions of its two parts), `clock` and `skew` (see
+--            below), `arrivals` (the last arrival number), `ledger` (JSON), and one field for
+--            each lease: its id, with the lease as JSON
 --   queue    sorted set, all scores 0, so that members sort as text: `LANE PLACE ID`, where the
 --            place is one digit of rank (0 goes first) and sixteen of arrival
 --   waiters  hash: a waiter's id, with `LANE PLACE`, a line break and the waiter as JSON; and

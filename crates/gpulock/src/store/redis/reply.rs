@@ -9,14 +9,19 @@ use crate::store::{Versions, View};
 
 type Parsed<T> = Result<T, String>;
 
-/// Whether a swap was written; if not, the answer is a [`picture`].
-pub(super) fn is_written(answer: &Value) -> bool {
-    match answer {
-        Value::Array(parts) => {
-            matches!(&parts[..], [Value::BulkString(name)] if name == b"written")
-        }
-        _ => false,
-    }
+/// The versions after a swap that was written; if it was not, the answer is a [`picture`].
+pub(super) fn written(answer: &Value, expected: Versions) -> Option<Versions> {
+    let Value::Array(parts) = answer else { return None };
+    let [name, leases, queue] = &parts[..] else { return None };
+    let raised = |version: &Value, otherwise| match version {
+        Value::Nil => Some(otherwise),
+        version => number(version).ok(),
+    };
+    let versions = Versions {
+        leases: raised(leases, expected.leases)?,
+        queue: raised(queue, expected.queue)?,
+    };
+    text(name).is_ok_and(|name| name == "written").then_some(versions)
 }
 
 /// The picture of a pool; see `picture.lua`.
@@ -85,12 +90,16 @@ pub(super) fn pools(answer: Value) -> Parsed<Vec<PoolName>> {
     names.iter().map(|name| text(name)?.parse().map_err(|error| format!("{error}"))).collect()
 }
 
+/// One name.
+pub(super) fn name(answer: Value) -> Option<String> {
+    text(&answer).ok().map(str::to_owned)
+}
+
 fn record(head: Value) -> Parsed<(Versions, Ledger, Vec<Lease>)> {
     let (mut versions, mut ledger, mut leases) =
         (Versions::default(), Ledger::default(), Vec::new());
     for (field, value) in pairs(head)? {
         match field.as_str() {
-            "era" => versions.era = number(&value)?,
             "leases" => versions.leases = number(&value)?,
             "queue" => versions.queue = number(&value)?,
             "ledger" => ledger = json(text(&value)?)?,

@@ -7,6 +7,7 @@ use redis::RedisError;
 
 use super::address::{Address, AfterRestart};
 use super::dial::Connection;
+use super::info::Info;
 use crate::clock::BootTime;
 use crate::store::{Incarnation, View};
 
@@ -37,27 +38,18 @@ impl Server {
             Connection::One(_) => redis::cmd("INFO").query_async(connection).await?,
             Connection::Cluster(_) => String::new(),
         };
-        Ok(Self::from_info(&told, address))
+        Ok(Self::from_info(&Info::new(told), address))
     }
 
-    fn from_info(told: &str, address: &Address) -> Self {
-        let value = |name: &str| {
-            told.lines().find_map(|line| line.trim_end().strip_prefix(name)?.strip_prefix(':'))
-        };
-        // While a server has no former master this is forty zeros.
-        let was_promoted =
-            value("master_replid2").is_some_and(|id| id.bytes().any(|digit| digit != b'0'));
-        let is_logged = value("aof_enabled") == Some("1");
+    fn from_info(info: &Info, address: &Address) -> Self {
+        let was_promoted = info.was_promoted();
         let forgets_nothing = match was_promoted {
             true => address.min_replicas > 0,
-            false => is_logged,
+            false => info.is_on("aof_enabled"),
         };
         Self {
-            run_id: value("run_id").map(str::to_owned),
-            uptime: value("uptime_in_seconds")
-                .and_then(|n| n.parse().ok())
-                .map(Duration::from_secs)
-                .unwrap_or_default(),
+            run_id: info.text("run_id").map(str::to_owned),
+            uptime: Duration::from_secs(info.number("uptime_in_seconds").unwrap_or(0)),
             was_promoted,
             forgets_nothing: forgets_nothing || address.after_restart == AfterRestart::Trust,
             waits: address.after_restart != AfterRestart::Refuse,

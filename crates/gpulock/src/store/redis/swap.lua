@@ -2,37 +2,38 @@
 -- present picture and leaves everything as it is.
 --
 -- KEYS     1 head  2 queue  3 waiters  4 journal (stream)
--- ARGV     1 era  2 version of the leases  3 version of the queue: as expected, or '' for what the
---            step did not read; a pool that was never written has 0
---          4 not before  5 not after: the times of the store between which it is right, or ''
---          6 'full' if it is to be written although the memory is full, or ''
---          7 the id of the asker, or ''  8 how many waiters to show of each lane
---          9 about how many events to keep
+-- ARGV     1 version of the leases  2 version of the queue: as expected, or '' for what the step
+--            did not read; a pool that was never written has 0
+--          3 not before  4 not after: the times of the store between which it is right, or ''
+--          5 'full' if it is to be written although the memory is full, or ''
+--          6 the id of the asker, or ''  7 how many waiters to show of each lane
+--          8 about how many events to keep
 --          and then the changes, one after the other:
 --            event BODY · ledger BODY · put ID BODY · drop ID · join ID LANE RANK SEEN BODY ·
 --            leave ID · wake CHANNEL LETTER
--- returns  { 'written' } or a picture
+-- returns  { 'written', new version of the leases, of the queue: or nothing where it stays } or a
+--          picture
 --
 -- picture.lua stands in front of this.
 
 local journal = KEYS[4]
-local present = call('HMGET', head, 'era', 'leases', 'queue', 'clock', 'skew')
-local now, skew = clock(present[4], present[5])
+local present = call('HMGET', head, 'leases', 'queue', 'clock', 'skew')
+local now, skew = clock(present[3], present[4])
 
-for part = 1, 3 do
+for part = 1, 2 do
   if ARGV[part] ~= '' and ARGV[part] ~= (present[part] or '0') then
-    return picture(now, ARGV[7], ARGV[8])
+    return picture(now, ARGV[6], ARGV[7])
   end
 end
-local too_early = ARGV[4] ~= '' and now < tonumber(ARGV[4])
-local too_late = ARGV[5] ~= '' and now >= tonumber(ARGV[5])
+local too_early = ARGV[3] ~= '' and now < tonumber(ARGV[3])
+local too_late = ARGV[4] ~= '' and now >= tonumber(ARGV[4])
 if too_early or too_late then
-  return picture(now, ARGV[7], ARGV[8])
+  return picture(now, ARGV[6], ARGV[7])
 end
 
 -- Redis refuses commands that take memory when it is full, but only as long as a script has not
 -- written anything. What gives something back must get through, so it begins with a deletion.
-if ARGV[6] == 'full' then
+if ARGV[5] == 'full' then
   call('HDEL', head, '')
 end
 
@@ -64,11 +65,11 @@ local function leave(id)
   end
 end
 
-local at, last, raises_leases, raises_queue = 10, #ARGV, false, false
+local at, last, raises_leases, raises_queue = 9, #ARGV, false, false
 while at < last do
   local change, first = ARGV[at], ARGV[at + 1]
   if change == 'event' then
-    call('XADD', journal, 'MAXLEN', '~', ARGV[9], '*', 'e', first)
+    call('XADD', journal, 'MAXLEN', '~', ARGV[8], '*', 'e', first)
     at = at + 2
   elseif change == 'ledger' then
     write('ledger', first)
@@ -92,18 +93,18 @@ while at < last do
   end
 end
 
-if not present[1] then
-  write('era', digits(now))
+-- A version is the time of its writing, or one more than the last: two records that two servers
+-- have made of one pool never agree by chance.
+local function raised(part, field)
+  local version = digits(math.max(now, (present[part] or 0) + 1))
+  write(field, version)
+  return version
 end
-if raises_leases then
-  write('leases', digits((present[2] or 0) + 1))
-end
-if raises_queue then
-  write('queue', digits((present[3] or 0) + 1))
-end
+local leases = raises_leases and raised(1, 'leases')
+local waiting = raises_queue and raised(2, 'queue')
 if skew ~= 0 then
   write('skew', digits(skew))
 end
 write('clock', digits(now))
 call('HSET', head, unpack(fields))
-return { 'written' }
+return { 'written', leases, waiting }

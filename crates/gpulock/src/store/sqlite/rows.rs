@@ -61,7 +61,7 @@ pub(super) fn view(
         )?
         .query_row([pool.as_str()], |row| {
             let number = |at| row.get::<_, i64>(at).map(i64::unsigned_abs);
-            let versions = Versions { era: 0, leases: number(0)?, queue: number(1)? };
+            let versions = Versions { leases: number(0)?, queue: number(1)? };
             Ok((versions, number(2)?, json::<Ledger>(row, 3)?))
         })
         .optional()?;
