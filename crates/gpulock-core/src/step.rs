@@ -56,6 +56,13 @@ pub enum Reply {
     Lost,
 }
 
+impl Reply {
+    /// Whether its receiver may use GPUs on the strength of it.
+    pub fn gives_time(&self) -> bool {
+        matches!(self, Self::Granted(_) | Self::Renewed(_))
+    }
+}
+
 /// The answer to one heartbeat.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Renewed {

@@ -255,6 +255,14 @@ pub enum StoreError {
         /// What is wrong with it.
         reason: String,
     },
+    /// What the store holds is not what gpulock writes.
+    #[error("the store {place} holds what gpulock did not write: {reason}")]
+    Unreadable {
+        /// Which store.
+        place: String,
+        /// What is odd.
+        reason: String,
+    },
     /// The file belongs to another program.
     #[error("{0} is not a gpulock store")]
     Foreign(String),
@@ -302,10 +310,11 @@ impl StoreError {
             Self::Damaged { place, .. } => format!(
                 "stop everything that uses it and move {place} and the files beside it that begin with its name to a safe place; the next command starts a new store"
             ),
+            Self::Unreadable { .. } => "another program may use keys that begin with `gpulock:`; choose another database or a prefix=… in the store's URL".to_owned(),
             Self::Foreign(_) => "choose another file with --store sqlite:///PATH; this one was left as it is".to_owned(),
             Self::Newer { .. } => "upgrade this gpulock; the store was left as it is".to_owned(),
             Self::Replaced(_) => "leases in the old file are lost to newcomers: let running work end, then start again".to_owned(),
-            Self::BadUrl { .. } => "stores look like sqlite:///PATH/FILE.db, redis://HOST:6379/0 or memory:".to_owned(),
+            Self::BadUrl { .. } => "stores look like sqlite:///PATH/FILE.db, redis://[USER:PASSWORD@]HOST:6379/0, rediss://… (TLS), redis+unix:///PATH, redis+sentinel://HOST,HOST/SERVICE, redis+cluster://HOST,HOST or memory:".to_owned(),
         })
     }
 }

@@ -10,6 +10,7 @@ mod library {
     mod process_liveness;
     mod processes;
     mod redis_addresses;
+    mod redis_clock;
     mod redis_connections;
     mod redis_examination;
     mod redis_restarts;

@@ -245,28 +245,28 @@ fn stores_that_do_not_exist() {
     --- stderr
     error: mysql://host/db is not a store that this gpulock can use: its scheme is unknown
 
-    hint: stores look like sqlite:///PATH/FILE.db or memory:
+    hint: stores look like sqlite:///PATH/FILE.db, redis://[USER:PASSWORD@]HOST:6379/0, rediss://… (TLS), redis+unix:///PATH, redis+sentinel://HOST,HOST/SERVICE, redis+cluster://HOST,HOST or memory:
     ");
     insta::assert_snapshot!(say("redis://:secret@host"), @"
     exit code 69
     --- stderr
     error: redis://***@host is not a store that this gpulock can use: this version has no Redis store
 
-    hint: stores look like sqlite:///PATH/FILE.db or memory:
+    hint: stores look like sqlite:///PATH/FILE.db, redis://[USER:PASSWORD@]HOST:6379/0, rediss://… (TLS), redis+unix:///PATH, redis+sentinel://HOST,HOST/SERVICE, redis+cluster://HOST,HOST or memory:
     ");
     insta::assert_snapshot!(say("sqlite://"), @"
     exit code 69
     --- stderr
     error: sqlite:// is not a store that this gpulock can use: it names no file
 
-    hint: stores look like sqlite:///PATH/FILE.db or memory:
+    hint: stores look like sqlite:///PATH/FILE.db, redis://[USER:PASSWORD@]HOST:6379/0, rediss://… (TLS), redis+unix:///PATH, redis+sentinel://HOST,HOST/SERVICE, redis+cluster://HOST,HOST or memory:
     ");
     insta::assert_snapshot!(say("sqlite:///a/folder/"), @"
     exit code 69
     --- stderr
     error: sqlite:///a/folder/ is not a store that this gpulock can use: it names no file
 
-    hint: stores look like sqlite:///PATH/FILE.db or memory:
+    hint: stores look like sqlite:///PATH/FILE.db, redis://[USER:PASSWORD@]HOST:6379/0, rediss://… (TLS), redis+unix:///PATH, redis+sentinel://HOST,HOST/SERVICE, redis+cluster://HOST,HOST or memory:
     ");
     insta::assert_snapshot!(say("just a path"), @"
     exit code 65

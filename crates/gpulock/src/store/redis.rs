@@ -33,6 +33,7 @@ pub use self::address::AfterRestart;
 use self::keys::Keys;
 use self::link::{Answered, Link, Script};
 use self::mailbox::Subscription;
+use self::reply::Wrong;
 use super::{
     Mailbox, Remark, Scope, Store, StoreError, Swapped, View, Wanted, Write, send_letters,
 };
@@ -78,7 +79,7 @@ impl RedisStore {
 
     fn view(&self, answered: Answered) -> Result<View, StoreError> {
         let Answered { value, server } = answered;
-        let mut view = reply::picture(value).map_err(|reason| self.odd(&reason))?;
+        let mut view = reply::picture(value).map_err(|wrong| self.misread(wrong))?;
         view.incarnation = server.incarnation(&view);
         Ok(view)
     }
@@ -94,9 +95,12 @@ impl RedisStore {
         Ok(())
     }
 
-    /// An answer that makes no sense: another program uses our keys.
-    fn odd(&self, reason: &str) -> StoreError {
-        StoreError::Damaged { place: self.link.place().to_owned(), reason: reason.to_owned() }
+    fn misread(&self, wrong: Wrong) -> StoreError {
+        let place = self.link.place().to_owned();
+        match wrong {
+            Wrong::Newer(found) => StoreError::Newer { place, found, known: reply::FORMAT },
+            Wrong::Odd(reason) => StoreError::Unreadable { place, reason },
+        }
     }
 
     async fn events(
@@ -107,7 +111,7 @@ impl RedisStore {
         let mut range = redis::cmd("XREVRANGE");
         range.arg(self.keys.journal(pool)).arg(before).arg("-").arg("COUNT").arg(JOURNAL_PAGE);
         let answer = self.link.ask(range).await?;
-        reply::events(answer.value).map_err(|reason| self.odd(&reason))
+        reply::events(answer.value).map_err(|wrong| self.misread(wrong))
     }
 }
 
@@ -119,12 +123,16 @@ impl Store for RedisStore {
 
     async fn swap(&self, write: Write<'_>) -> Result<Swapped, StoreError> {
         self.list_before_first_write(&write).await?;
-        let decided_in = write.incarnation.map(|incarnation| incarnation.id.as_str());
-        let call = swap_call(&self.keys, &write);
-        let Some(answered) = self.link.run_confirmed(&SWAP, call, decided_in).await? else {
+        let line = self.link.line().await?;
+        if write.incarnation.is_some_and(|decided_in| !line.server.is(&decided_in.id)) {
             let present = self.picture(write.pool, write.asking).await?;
             return Ok(Swapped::Conflict(Box::new(present)));
-        };
+        }
+        let answered = self.link.run_on(&line, &SWAP, swap_call(&self.keys, &write)).await?;
+        if write.step.reply.gives_time() {
+            // Whoever gets less by a fail-over than it was told would not know.
+            self.link.confirm(&line).await?;
+        }
         match reply::written(&answered.value, write.expected) {
             Some(versions) => Ok(Swapped::Written(versions)),
             None => Ok(Swapped::Conflict(Box::new(self.view(answered)?))),
@@ -140,7 +148,7 @@ impl Store for RedisStore {
         let mut all = redis::cmd("HGETALL");
         all.arg(self.keys.waiters(pool));
         let answer = self.link.ask(all).await?;
-        let mut waiters = reply::waiters(answer.value).map_err(|reason| self.odd(&reason))?;
+        let mut waiters = reply::waiters(answer.value).map_err(|wrong| self.misread(wrong))?;
         waiters.sort_by_key(Waiter::order);
         waiters.truncate(limit);
         Ok(waiters)
@@ -170,7 +178,7 @@ impl Store for RedisStore {
         let mut members = redis::cmd("SMEMBERS");
         members.arg(self.keys.pools());
         let answer = self.link.ask(members).await?;
-        let mut pools = reply::pools(answer.value).map_err(|reason| self.odd(&reason))?;
+        let mut pools = reply::pools(answer.value).map_err(|wrong| self.misread(wrong))?;
         pools.sort();
         Ok(pools)
     }
@@ -200,7 +208,8 @@ fn swap_call(keys: &Keys, write: &Write<'_>) -> Cmd {
         .arg(if step.needs_room() { "" } else { "full" })
         .arg(asked_by(*asking))
         .arg(LOOK_AHEAD)
-        .arg(JOURNAL_CAP);
+        .arg(JOURNAL_CAP)
+        .arg(reply::FORMAT);
     for event in &step.events {
         call.arg("event").arg(json(event));
     }

@@ -237,3 +237,24 @@ fn leases_survive_a_fail_over_to_a_replica_that_has_them() {
     assert_eq!(world.view().pool.lease(lease.id()).map(|lease| lease.token), Some(lease.token()));
     assert_eq!(world.queue(), [next.lease_id()]);
 }
+
+#[test]
+fn what_a_newer_gpulock_or_another_program_wrote_is_left_alone() {
+    let server = RedisServer::start();
+    let url = trusted(&server);
+    let client = client(&url);
+    drop(take(&client, "first"));
+    World::at(url).until_free();
+    let key = "gpulock:{default}:head";
+    server.cli(&["HSET", key, "format", "99"]);
+    let refused = client.request(task("older")).acquire().unwrap_err();
+    assert!(matches!(&refused, Error::Store(StoreError::Newer { found: 99, .. })), "{refused}");
+    server.cli(&["HSET", key, "format", "1", "odd", "{"]);
+    let refused = client.request(task("puzzled")).acquire().unwrap_err();
+    assert!(matches!(&refused, Error::Store(StoreError::Unreadable { .. })), "{refused}");
+    server.cli(&["DEL", key]);
+    server.cli(&["SET", key, "somebody else's"]);
+    let refused = client.request(task("refused")).acquire().unwrap_err();
+    assert!(matches!(&refused, Error::Store(error) if !error.is_transient()), "{refused}");
+    assert_eq!(server.cli(&["GET", key]), "somebody else's");
+}

@@ -50,18 +50,23 @@ pub(crate) async fn dial(address: &Address) -> Result<Connection, RedisError> {
     .await
 }
 
-/// Makes a connection that listens. In a cluster any node will do: it hears what is
-/// published on any other.
-pub(crate) async fn dial_subscription(address: &Address) -> Result<PubSub, RedisError> {
+/// Makes a connection that listens to a channel: the server has confirmed it. In a cluster
+/// any node will do: it hears what is published on any other.
+pub(crate) async fn dial_subscription(
+    address: &Address,
+    channel: &str,
+) -> Result<PubSub, RedisError> {
     in_time(DIALING, async {
-        match &address.servers {
-            Servers::One(host) => listen(&client_of(address, host)?).await,
-            Servers::Socket(path) => listen(&client(address, Unix(path.clone()))?).await,
+        let mut heard = match &address.servers {
+            Servers::One(host) => listen(&client_of(address, host)?).await?,
+            Servers::Socket(path) => listen(&client(address, Unix(path.clone()))?).await?,
             Servers::Sentinels { sentinels, service, login } => {
-                listen(&sentinels::master(address, sentinels, service, login).await?.0).await
+                listen(&sentinels::master(address, sentinels, service, login).await?.0).await?
             }
-            Servers::Cluster(nodes) => cluster::listen_anywhere(address, nodes).await,
-        }
+            Servers::Cluster(nodes) => cluster::listen_anywhere(address, nodes).await?,
+        };
+        heard.subscribe(channel).await?;
+        Ok(heard)
     })
     .await
 }

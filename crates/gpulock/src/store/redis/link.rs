@@ -61,9 +61,9 @@ pub(super) struct Link {
 
 /// A connection that works, as far as is known.
 #[derive(Clone, Debug)]
-struct Line {
+pub(super) struct Line {
     connection: Connection,
-    server: Arc<Server>,
+    pub(super) server: Arc<Server>,
     /// Its task runs there, and the connection ends with it.
     runtime: tokio::runtime::Id,
 }
@@ -95,40 +95,29 @@ impl Link {
         self.run_on(&line, script, call).await
     }
 
-    /// Calls a script that writes, and waits until as many replicas have the write as the
-    /// address asks for. If they do not confirm in time the write may survive a fail-over or
-    /// not, so it does not count as done.
-    ///
-    /// `None` if this was decided in another life of the store than the one that answers
-    /// now: then nothing was sent.
-    pub(super) async fn run_confirmed(
-        &self,
-        script: &Script,
-        call: Cmd,
-        decided_in: Option<&str>,
-    ) -> Result<Option<Answered>, StoreError> {
-        let line = self.line().await?;
-        if decided_in.is_some_and(|id| !line.server.is(id)) {
-            return Ok(None);
-        }
-        let answered = self.run_on(&line, script, call).await?;
+    /// Waits until as many replicas as the address asks for have what was written over this
+    /// connection. If they do not confirm in time, it may survive a fail-over or not, so it
+    /// does not count as done.
+    pub(super) async fn confirm(&self, line: &Line) -> Result<(), StoreError> {
         let wanted = self.address.min_replicas;
-        if wanted > 0 {
-            // On the same connection: only its own writes are counted.
-            let patience = self.address.replica_timeout;
-            let mut wait = redis::cmd("WAIT");
-            wait.arg(wanted).arg(u64::try_from(patience.as_millis()).unwrap_or(u64::MAX));
-            let waited = self.send(&line, &wait).await.map_err(|error| self.failed(&error))?;
-            let reached = redis::from_redis_value::<u32>(waited).unwrap_or(0);
-            if reached < wanted {
+        if wanted == 0 {
+            return Ok(());
+        }
+        let patience = self.address.replica_timeout;
+        let mut wait = redis::cmd("WAIT");
+        wait.arg(wanted).arg(u64::try_from(patience.as_millis()).unwrap_or(u64::MAX));
+        let waited = self.send(line, &wait).await.map_err(|error| self.failed(&error))?;
+        match redis::from_redis_value(waited).unwrap_or(0) {
+            reached if reached >= wanted => Ok(()),
+            reached => {
                 let place = self.place().to_owned();
-                return Err(StoreError::NotReplicated { place, wanted, reached });
+                Err(StoreError::NotReplicated { place, wanted, reached })
             }
         }
-        Ok(Some(answered))
     }
 
-    async fn run_on(
+    /// Calls a script over this connection.
+    pub(super) async fn run_on(
         &self,
         line: &Line,
         script: &Script,
@@ -157,7 +146,7 @@ impl Link {
     }
 
     /// The present connection, or a new one.
-    async fn line(&self) -> Result<Line, StoreError> {
+    pub(super) async fn line(&self) -> Result<Line, StoreError> {
         if let Some(line) = self.kept() {
             return Ok(line);
         }

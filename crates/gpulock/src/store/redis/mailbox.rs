@@ -12,6 +12,9 @@ use super::{dial, trouble};
 use crate::store::{Letter, Mailbox, StoreError, letter};
 use crate::stored::jittered;
 
+/// Whoever asks for a GPU is not kept waiting for longer than this by wake-ups.
+const CONFIRMING: Duration = Duration::from_secs(1);
+
 /// Between two attempts to listen again, at most.
 const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 
@@ -24,18 +27,22 @@ pub(super) struct Subscription {
 }
 
 impl Subscription {
-    /// Listens from now on: the server has confirmed it.
+    /// Listens from now on, if the server confirms it soon; otherwise as soon as it does.
+    ///
+    /// # Errors
+    /// If the server will never do so as it is set up.
     pub(super) async fn open(address: &Address, channel: Channel) -> Result<Self, StoreError> {
         let mut subscription = Self { channel, address: address.clone(), heard: None };
-        subscription.listen().await?;
-        Ok(subscription)
+        match tokio::time::timeout(CONFIRMING, subscription.listen()).await {
+            Ok(Err(error)) if !error.is_transient() => Err(error),
+            _ => Ok(subscription),
+        }
     }
 
-    async fn listen(&mut self) -> Result<&mut PubSub, StoreError> {
-        let failed = |error| trouble::failed(&self.address, &error);
-        let mut heard = dial::dial_subscription(&self.address).await.map_err(failed)?;
-        heard.subscribe(&self.channel.0).await.map_err(failed)?;
-        Ok(self.heard.insert(heard))
+    async fn listen(&mut self) -> Result<(), StoreError> {
+        let listening = dial::dial_subscription(&self.address, &self.channel.0).await;
+        self.heard = Some(listening.map_err(|error| trouble::failed(&self.address, &error))?);
+        Ok(())
     }
 
     async fn listen_again(&mut self) {

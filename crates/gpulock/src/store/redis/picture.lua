@@ -2,7 +2,7 @@
 --
 -- A pool is three keys and a journal, all in one hash slot:
 --
---   head     hash: `leases` and `queue` (the versions of its two parts), `clock` and `skew` (see
+--   head     hash: `format` (of all this), `leases` and `queue` (the versions of its two parts), `clock` and `skew` (see
 --            below), `arrivals` (the last arrival number), `ledger` (JSON), and one field for
 --            each lease: its id, with the lease as JSON
 --   queue    sorted set, all scores 0, so that members sort as text: `LANE PLACE ID`, where the

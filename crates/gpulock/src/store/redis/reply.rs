@@ -1,13 +1,31 @@
 //! What the scripts answer, taken apart. Whatever is not exactly as expected is refused with
 //! the reason.
 
+use std::str::FromStr;
+
 use gpulock_core::{Event, Lease, Ledger, Pool, PoolName, Time, Waiter};
 use redis::Value;
 use serde::de::DeserializeOwned;
 
 use crate::store::{Versions, View};
 
-type Parsed<T> = Result<T, String>;
+/// The newest format of the keys that is known here.
+pub(super) const FORMAT: u32 = 1;
+
+type Parsed<T> = Result<T, Wrong>;
+
+/// Why an answer was refused.
+#[derive(Debug)]
+pub(super) enum Wrong {
+    /// A newer gpulock wrote the pool, in this format.
+    Newer(u32),
+    /// It is not what the scripts answer.
+    Odd(String),
+}
+
+fn odd<T>(reason: impl Into<String>) -> Parsed<T> {
+    Err(Wrong::Odd(reason.into()))
+}
 
 /// The versions after a swap that was written; if it was not, the answer is a [`picture`].
 pub(super) fn written(answer: &Value, expected: Versions) -> Option<Versions> {
@@ -28,7 +46,7 @@ pub(super) fn written(answer: &Value, expected: Versions) -> Option<Versions> {
 pub(super) fn picture(answer: Value) -> Parsed<View> {
     let [name, now, head, shown, queue_len, asker] = parts(answer, "a picture")?;
     if text(&name)? != "picture" {
-        return Err("it does not begin with 'picture'".to_owned());
+        return odd("it does not begin with 'picture'");
     }
     let (versions, ledger, leases) = record(head)?;
     let window = waiters_with_times(list(shown, "the waiters")?)?;
@@ -50,7 +68,7 @@ pub(super) fn picture(answer: Value) -> Parsed<View> {
                 view.pool.asker = Some(asker);
             }
         }
-        other => return Err(format!("the asker has {} parts", other.len())),
+        other => return odd(format!("the asker has {} parts", other.len())),
     }
     Ok(view)
 }
@@ -65,8 +83,9 @@ pub(super) fn waiters(answer: Value) -> Parsed<Vec<Waiter>> {
             None => bodies.push((field, value)),
         }
     }
-    let joined = bodies.iter().map(|(id, body)| {
-        waiter(body, seen.get(id).ok_or_else(|| format!("waiter {id} was never seen"))?)
+    let joined = bodies.iter().map(|(id, body)| match seen.get(id) {
+        Some(seen) => waiter(body, seen),
+        None => odd(format!("waiter {id} was never seen")),
     });
     joined.collect()
 }
@@ -87,7 +106,11 @@ pub(super) fn pools(answer: Value) -> Parsed<Vec<PoolName>> {
         Value::Set(names) => names,
         other => list(other, "the names of the pools")?,
     };
-    names.iter().map(|name| text(name)?.parse().map_err(|error| format!("{error}"))).collect()
+    let parsed = names.iter().map(|name| match text(name)?.parse::<PoolName>() {
+        Ok(name) => Ok(name),
+        Err(error) => odd(error.to_string()),
+    });
+    parsed.collect()
 }
 
 /// One name.
@@ -100,6 +123,7 @@ fn record(head: Value) -> Parsed<(Versions, Ledger, Vec<Lease>)> {
         (Versions::default(), Ledger::default(), Vec::new());
     for (field, value) in pairs(head)? {
         match field.as_str() {
+            "format" => require_known(number(&value)?)?,
             "leases" => versions.leases = number(&value)?,
             "queue" => versions.queue = number(&value)?,
             "ledger" => ledger = json(text(&value)?)?,
@@ -110,10 +134,17 @@ fn record(head: Value) -> Parsed<(Versions, Ledger, Vec<Lease>)> {
     Ok((versions, ledger, leases))
 }
 
+fn require_known(format: u32) -> Parsed<()> {
+    match format > FORMAT {
+        true => Err(Wrong::Newer(format)),
+        false => Ok(()),
+    }
+}
+
 fn waiters_with_times(values: Vec<Value>) -> Parsed<Vec<Waiter>> {
     let joined = values.chunks(2).map(|pair| match pair {
         [body, seen] => waiter(body, seen),
-        _ => Err("a waiter has no time at which it was seen".to_owned()),
+        _ => odd("a waiter has no time at which it was seen"),
     });
     joined.collect()
 }
@@ -121,10 +152,15 @@ fn waiters_with_times(values: Vec<Value>) -> Parsed<Vec<Waiter>> {
 /// `LANE PLACE`, a line break, and the waiter: the last sixteen digits of its place are its
 /// arrival number.
 fn waiter(body: &Value, seen: &Value) -> Parsed<Waiter> {
-    let (place, body) = text(body)?.split_once('\n').ok_or("a waiter has no place")?;
+    let Some((place, body)) = text(body)?.split_once('\n') else {
+        return odd("a waiter has no place");
+    };
     let arrival = place.rsplit_once(' ').and_then(|(_, digits)| digits.get(1..)?.parse().ok());
+    let Some(arrival) = arrival else {
+        return odd(format!("'{place}' is not a place in the queue"));
+    };
     let mut waiter: Waiter = json(body)?;
-    waiter.arrival = arrival.ok_or_else(|| format!("'{place}' is not a place in the queue"))?;
+    waiter.arrival = arrival;
     waiter.seen_at = Time::from_micros(number(seen)?);
     Ok(waiter)
 }
@@ -136,7 +172,10 @@ fn pairs(answer: Value) -> Parsed<Vec<(String, Value)>> {
             let mut values = list(other, "a hash")?.into_iter();
             let mut pairs = Vec::new();
             while let Some(field) = values.next() {
-                pairs.push((field, values.next().ok_or("a field has no value")?));
+                match values.next() {
+                    Some(value) => pairs.push((field, value)),
+                    None => return odd("a field has no value"),
+                }
             }
             pairs
         }
@@ -147,31 +186,31 @@ fn pairs(answer: Value) -> Parsed<Vec<(String, Value)>> {
 fn parts<const N: usize>(answer: Value, what: &str) -> Parsed<[Value; N]> {
     let values = list(answer, what)?;
     let count = values.len();
-    values.try_into().map_err(|_| format!("{what} has {count} parts instead of {N}"))
+    values.try_into().or_else(|_| odd(format!("{what} has {count} parts instead of {N}")))
 }
 
 fn list(answer: Value, what: &str) -> Parsed<Vec<Value>> {
     match answer {
         Value::Array(values) => Ok(values),
-        _ => Err(format!("{what} is not a list")),
+        _ => odd(format!("{what} is not a list")),
     }
 }
 
-fn number(value: &Value) -> Parsed<u64> {
+fn number<T: FromStr>(value: &Value) -> Parsed<T> {
     let text = text(value)?;
-    text.parse().map_err(|_| format!("'{text}' is not a number"))
+    text.parse().or_else(|_| odd(format!("'{text}' is not a number")))
 }
 
 fn text(value: &Value) -> Parsed<&str> {
     match value {
         Value::BulkString(bytes) => {
-            std::str::from_utf8(bytes).map_err(|_| "a text is not UTF-8".to_owned())
+            std::str::from_utf8(bytes).or_else(|_| odd("a text is not UTF-8"))
         }
         Value::SimpleString(text) => Ok(text),
-        _ => Err("a text is missing".to_owned()),
+        _ => odd("a text is missing"),
     }
 }
 
 fn json<T: DeserializeOwned>(body: &str) -> Parsed<T> {
-    serde_json::from_str(body).map_err(|error| error.to_string())
+    serde_json::from_str(body).or_else(|error| odd(error.to_string()))
 }

@@ -7,7 +7,7 @@
 --          3 not before  4 not after: the times of the store between which it is right, or ''
 --          5 'full' if it is to be written although the memory is full, or ''
 --          6 the id of the asker, or ''  7 how many waiters to show of each lane
---          8 about how many events to keep
+--          8 about how many events to keep  9 the format, for a pool that is new
 --          and then the changes, one after the other:
 --            event BODY · ledger BODY · put ID BODY · drop ID · join ID LANE RANK SEEN BODY ·
 --            leave ID · wake CHANNEL LETTER
@@ -17,7 +17,7 @@
 -- picture.lua stands in front of this.
 
 local journal = KEYS[4]
-local present = call('HMGET', head, 'leases', 'queue', 'clock', 'skew')
+local present = call('HMGET', head, 'leases', 'queue', 'clock', 'skew', 'format')
 local now, skew = clock(present[3], present[4])
 
 for part = 1, 2 do
@@ -65,7 +65,7 @@ local function leave(id)
   end
 end
 
-local at, last, raises_leases, raises_queue = 9, #ARGV, false, false
+local at, last, raises_leases, raises_queue = 10, #ARGV, false, false
 while at < last do
   local change, first = ARGV[at], ARGV[at + 1]
   if change == 'event' then
@@ -102,6 +102,9 @@ local function raised(part, field)
 end
 local leases = raises_leases and raised(1, 'leases')
 local waiting = raises_queue and raised(2, 'queue')
+if not present[5] then
+  write('format', ARGV[9])
+end
 if skew ~= 0 then
   write('skew', digits(skew))
 end
