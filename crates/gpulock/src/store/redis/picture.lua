@@ -20,17 +20,24 @@ local function digits(number)
   return string.format('%.0f', number)
 end
 
--- The server's clock, moved on by `skew` so that it never goes back: when somebody sets the
--- server's clock back, it continues from the latest time that was written.
+-- Redis refuses commands that take memory when it is full, but only as long as a script has not
+-- written anything. What must get through begins with a deletion.
+local function write_although_full()
+  call('HDEL', head, '')
+end
+
+-- The server's clock, moved on by `skew`: when somebody sets the server's clock back, it goes on
+-- from the latest time that was written. That is written down at once, so that it does go on.
 local function clock(latest, skew)
   local time = call('TIME')
   latest, skew = tonumber(latest or 0), tonumber(skew or 0)
   local now = time[1] * 1000000 + time[2] + skew
   if now < latest then
-    skew = skew + latest - now
-    now = latest
+    write_although_full()
+    call('HSET', head, 'skew', digits(skew + latest - now))
+    return latest
   end
-  return now, skew
+  return now
 end
 
 -- The first waiters of every lane, each as body and time seen, and the lanes.

@@ -10,8 +10,7 @@ local known = call('HMGET', head, 'clock', 'skew')
 local now = clock(known[1], known[2])
 local asking = ARGV[1]
 if asking ~= '' and call('HEXISTS', waiters, asking) == 1 then
-  -- See swap.lua: a waiter is seen also while the memory is full.
-  call('HDEL', head, '')
+  write_although_full()
   call('HSET', waiters, asking .. ':seen', digits(now))
 end
 return picture(now, asking, ARGV[2])

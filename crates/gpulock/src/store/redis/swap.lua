@@ -18,7 +18,7 @@
 
 local journal = KEYS[4]
 local present = call('HMGET', head, 'leases', 'queue', 'clock', 'skew', 'format')
-local now, skew = clock(present[3], present[4])
+local now = clock(present[3], present[4])
 
 for part = 1, 2 do
   if ARGV[part] ~= '' and ARGV[part] ~= (present[part] or '0') then
@@ -31,10 +31,8 @@ if too_early or too_late then
   return picture(now, ARGV[6], ARGV[7])
 end
 
--- Redis refuses commands that take memory when it is full, but only as long as a script has not
--- written anything. What gives something back must get through, so it begins with a deletion.
 if ARGV[5] == 'full' then
-  call('HDEL', head, '')
+  write_although_full()
 end
 
 -- Fields of the head are collected and written in few commands.
@@ -104,9 +102,6 @@ local leases = raises_leases and raised(1, 'leases')
 local waiting = raises_queue and raised(2, 'queue')
 if not present[5] then
   write('format', ARGV[9])
-end
-if skew ~= 0 then
-  write('skew', digits(skew))
 end
 write('clock', digits(now))
 call('HSET', head, unpack(fields))
