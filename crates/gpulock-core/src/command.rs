@@ -14,6 +14,9 @@ pub enum Command {
     /// Ask for GPUs, and ask again: for what is queued to stay in the queue, for what was
     /// granted to pick it up.
     Acquire(Request),
+    /// Stand in the queue without a look at what is free, and then ask: for a request whose
+    /// decisions others keep forestalling. It conflicts with nobody.
+    Queue(Request),
     /// Say which process group does the work of a supervised lease, just before it begins.
     Claim {
         /// The lease.

@@ -123,6 +123,10 @@ impl Pool {
                 turn.expire_due();
                 turn.acquire(request, wants)
             }
+            Command::Queue(request) => {
+                let wants = turn.admit(&request)?;
+                turn.stand_in_line(request, wants)
+            }
             Command::Configure { inventory, settings } => {
                 if inventory.gpus.is_empty() {
                     return Err(Refusal::EmptyInventory);
@@ -146,7 +150,7 @@ impl Pool {
                     Command::Resume { incarnation, closed_until } => {
                         turn.resume(incarnation, closed_until)
                     }
-                    Command::Acquire(_) | Command::Configure { .. } => {
+                    Command::Acquire(_) | Command::Queue(_) | Command::Configure { .. } => {
                         unreachable!("matched above")
                     }
                 }

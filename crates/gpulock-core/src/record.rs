@@ -67,6 +67,11 @@ impl Record {
         }
     }
 
+    /// Whether there is a lease with this id.
+    pub fn is_leased(&self, lease_id: LeaseId) -> bool {
+        self.leases.contains_key(&lease_id)
+    }
+
     /// How many wait before this request; `None` if it does not wait.
     pub fn ahead_of(&self, lease_id: LeaseId) -> Option<u64> {
         self.queue.values().position(|waiter| waiter.lease_id == lease_id).map(|place| place as u64)

@@ -82,6 +82,9 @@ pub struct Changes {
     /// The decision is right only before this moment of the store's clock: it extends a
     /// lease that has not expired yet, and a write that comes late must not revive it.
     pub not_after: Option<Time>,
+    /// The decision is right only if there is no lease with this id: it reads nothing, and
+    /// may arrive after the request that it is about was granted.
+    pub unless_leased: Option<LeaseId>,
     /// The new ledger, if it changed.
     pub ledger: Option<Ledger>,
     /// Leases to write, or to remove where there is none.

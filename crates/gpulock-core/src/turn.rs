@@ -23,6 +23,8 @@ pub(crate) struct Turn<'a> {
     pub(crate) ledger_changed: bool,
     /// A GPU was lent or a waiter left, so somebody else may now be first in line.
     pub(crate) line_moved: bool,
+    /// Nothing is handed out in this turn.
+    pub(crate) is_blind: bool,
 }
 
 impl<'a> Turn<'a> {
@@ -37,12 +39,15 @@ impl<'a> Turn<'a> {
             events: Vec::new(),
             ledger_changed: false,
             line_moved: false,
+            is_blind: false,
         }
     }
 
     /// Hands on what came free, and closes the turn.
     pub(crate) fn finish(mut self, reply: Reply) -> Step {
-        self.hand_out(None);
+        if !self.is_blind {
+            self.hand_out(None);
+        }
         if self.line_moved {
             self.post_watch();
         }
@@ -129,6 +134,19 @@ impl<'a> Turn<'a> {
             Some(newcomer) if joins => self.enqueue(newcomer),
             _ => Reply::Busy,
         }
+    }
+
+    pub(crate) fn stand_in_line(&mut self, request: Request, wants: Wants) -> Reply {
+        self.is_blind = true;
+        // What is due or free now is seen to when the request asks.
+        self.again = true;
+        let lease_id = request.lease_id;
+        if self.pool.lease(lease_id).is_none() && self.pool.waiter(lease_id).is_none() {
+            self.changes.reads = Parts::default();
+            self.changes.unless_leased = Some(lease_id);
+            self.enqueue(Waiter::new(request, wants, self.now));
+        }
+        Reply::Waiting
     }
 
     pub(crate) fn claim(&mut self, lease: LeaseRef, group: ProcessGroup) -> Reply {

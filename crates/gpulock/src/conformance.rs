@@ -90,6 +90,7 @@ macro_rules! conformance_tests {
             swapping::a_conflict_writes_nothing_and_shows_the_present,
             swapping::the_parts_have_versions_of_their_own,
             swapping::a_write_before_its_time_conflicts,
+            swapping::a_write_that_must_not_meet_a_lease_does_not,
             swapping::of_many_writers_with_one_expectation_one_wins,
             swapping::no_write_is_lost_among_many_writers,
             joining::arrival_is_the_order_of_writes,

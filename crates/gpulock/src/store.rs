@@ -8,8 +8,8 @@
 //!    versions 0.
 //! 2. [`Store::swap`] writes everything it is given (record, events, running sums) or
 //!    nothing. It writes only if every part that the decision [read](Parts) still has the
-//!    expected version and the store's clock has reached [`Changes::not_before`] but not
-//!    [`Changes::not_after`]; otherwise it answers with the present picture. A write raises
+//!    expected version, the store's clock has reached [`Changes::not_before`] but not
+//!    [`Changes::not_after`], and there is no lease [`Changes::unless_leased`]; otherwise it answers with the present picture. A write raises
 //!    the version of each part that it changes, to a number that the part never had, not
 //!    even in a record that the store has lost. Ledger and leases are one part, the queue
 //!    is the other. Every step reads the first part, so its version orders the journal.
@@ -34,8 +34,8 @@ use std::path::PathBuf;
 
 use async_trait::async_trait;
 use gpulock_core::{
-    Changes, Channel, Event, LeaseId, Parts, Pool, PoolName, Step, TaskName, Time, Waiter, Wake,
-    Why,
+    Changes, Channel, Event, Lease, LeaseId, Ledger, Parts, Pool, PoolName, Step, TaskName, Time,
+    Waiter, Wake, Why,
 };
 
 #[cfg(feature = "conformance")]
@@ -157,8 +157,13 @@ impl Write<'_> {
 /// What became of a write.
 #[derive(Debug)]
 pub enum Swapped {
-    /// It is written. These are the expected versions, those of the changed parts raised.
-    Written(Versions),
+    /// It is written.
+    Written {
+        /// The expected versions, those of the changed parts raised.
+        versions: Versions,
+        /// The store's time at which it was written.
+        now: Time,
+    },
     /// Somebody else was first: this is the present picture.
     Conflict(Box<View>),
 }
@@ -191,11 +196,24 @@ pub trait Mailbox: fmt::Debug + Send {
     async fn next(&mut self) -> Result<Letter, StoreError>;
 }
 
+/// A grant, and as much of the pool as it takes to pick it up without another look.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Award {
+    /// The lease.
+    pub lease: Lease,
+    /// The ledger after the grant.
+    pub ledger: Ledger,
+    /// The version of the leases after the grant.
+    pub version: u64,
+}
+
 /// What comes into a mailbox.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Letter {
     /// Which request or lease it is about, and why.
     WakeUp(LeaseId, Why),
+    /// This request was granted.
+    Awarded(Box<Award>),
     /// The mailbox was out of reach for a while: everybody had better look.
     SomeMayBeLost,
 }
@@ -319,9 +337,12 @@ impl StoreError {
     }
 }
 
-/// A wake-up as it is sent: one line of text.
+/// A wake-up as it is sent: one line of text. With a grant, the version of the leases and
+/// `[LEASE, LEDGER]` as JSON may follow.
 pub(crate) mod letter {
-    use super::{LeaseId, Letter, Why};
+    use gpulock_core::{Lease, Ledger};
+
+    use super::{Award, LeaseId, Letter, Why};
 
     /// In bytes.
     #[cfg(feature = "sqlite")]
@@ -338,7 +359,11 @@ pub(crate) mod letter {
 
     /// `None` for anything that is not a letter: anybody on the host can send one.
     pub(crate) fn read(text: &[u8]) -> Option<Letter> {
-        let (lease_id, why) = std::str::from_utf8(text).ok()?.split_once(' ')?;
+        let (lease_id, rest) = std::str::from_utf8(text).ok()?.split_once(' ')?;
+        let (why, award) = rest.split_once(' ').unwrap_or((rest, ""));
+        if let Some(award) = read_award(award) {
+            return Some(Letter::Awarded(Box::new(award)));
+        }
         let why = match why {
             "granted" => Why::Granted,
             "watch" => Why::Watch,
@@ -346,6 +371,12 @@ pub(crate) mod letter {
             _ => return None,
         };
         Some(Letter::WakeUp(lease_id.parse().ok()?, why))
+    }
+
+    fn read_award(text: &str) -> Option<Award> {
+        let (version, body) = text.split_once(' ')?;
+        let (lease, ledger): (Lease, Ledger) = serde_json::from_str(body).ok()?;
+        Some(Award { lease, ledger, version: version.parse().ok()? })
     }
 }
 

@@ -4,10 +4,10 @@ use std::future::Future;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use gpulock_core::{Command, LeaseId, Pool, PoolName, Refusal, Reply, Time};
+use gpulock_core::{Command, LeaseId, Parts, Pool, PoolName, Refusal, Reply, Time};
 
 use crate::clock::BootTime;
-use crate::store::{Incarnation, Store, StoreError, Swapped, Versions, View, Write};
+use crate::store::{Award, Incarnation, Store, StoreError, Swapped, Versions, View, Write};
 
 /// One pool of one store.
 #[derive(Clone, Debug)]
@@ -129,6 +129,31 @@ impl Stored {
         patience.bear(async || Ok(self.store.read(&self.pool, None).await?)).await
     }
 
+    /// Picks up a grant that came with a letter: one call instead of two. The letter shows
+    /// no more of the pool than that lease, which is all that picking it up depends on.
+    ///
+    /// `None` if it takes a look at the whole pool after all.
+    pub(crate) async fn pick_up(&self, command: &Command, award: Award) -> Option<Outcome> {
+        let Award { lease, mut ledger, version } = award;
+        if let Some(inventory) = &mut ledger.inventory {
+            inventory.gpus.retain(|gpu| lease.gpus.contains(&gpu.index));
+        }
+        let mut pool = Pool { ledger, leases: vec![lease.clone()], ..Pool::default() };
+        let step = pool.step(lease.acquired_at, command.clone()).ok()?;
+        let reads_more = step.changes.reads != Parts { leases: true, queue: false };
+        if reads_more || step.changes.is_empty() || step.changes.ledger.is_some() {
+            return None;
+        }
+        let expected = Versions { leases: version, queue: 0 };
+        let write =
+            Write { pool: &self.pool, expected, step: &step, asking: None, incarnation: None };
+        let sent_at = BootTime::now();
+        let Ok(Swapped::Written { now, .. }) = self.store.swap(write).await else { return None };
+        let next_deadline = step.next_deadline;
+        let pool = Arc::new(pool);
+        Some(Outcome { reply: step.reply, pool, now, ahead: None, next_deadline, sent_at })
+    }
+
     /// Steps and swaps until nobody else was first.
     ///
     /// It begins with the picture that this client last wrote, if it has one: then it takes
@@ -149,11 +174,13 @@ impl Stored {
                 (Some(view), _) | (None, Some(view)) => view,
                 (None, None) => self.store.read(&self.pool, asking).await?,
             };
-            let View { mut pool, mut versions, now, ahead, incarnation } = present;
+            let View { mut pool, mut versions, mut now, ahead, incarnation } = present;
             let resume = self.resume(&pool, incarnation.as_ref());
-            let resumes = resume.is_some();
             refuse_if_closed(&pool, now, command, incarnation.as_ref())?;
-            let step = match pool.step(now, resume.unwrap_or_else(|| command.clone())) {
+            let queue = if conflicts > 1 { stand_in_line(command, &pool) } else { None };
+            let is_prelude = resume.is_some() || queue.is_some();
+            let command = resume.or(queue).unwrap_or_else(|| command.clone());
+            let step = match pool.step(now, command) {
                 Ok(step) => step,
                 Err(refusal) if is_fresh => return Err(refusal.into()),
                 Err(_) => continue,
@@ -171,7 +198,9 @@ impl Stored {
                     incarnation: incarnation.as_ref(),
                 };
                 match self.store.swap(write).await? {
-                    Swapped::Written(raised) => versions = raised,
+                    Swapped::Written { versions: raised, now: written_at } => {
+                        (versions, now) = (raised, written_at);
+                    }
                     Swapped::Conflict(present) => {
                         view = Some(*present);
                         conflicts += 1;
@@ -180,8 +209,8 @@ impl Stored {
                     }
                 }
             }
-            if resumes {
-                remembered = None;
+            if is_prelude {
+                (remembered, conflicts) = (None, 0);
                 continue;
             }
             let pool = Arc::new(pool);
@@ -223,6 +252,15 @@ impl Stored {
             closed_until: *since + self.longest_forgotten,
         })
     }
+}
+
+/// What makes a request heard that others keep forestalling; `None` if it does not want to
+/// wait, or is heard already.
+fn stand_in_line(command: &Command, pool: &Pool) -> Option<Command> {
+    let Command::Acquire(request) = command else { return None };
+    let is_known =
+        pool.waiter(request.lease_id).is_some() || pool.lease(request.lease_id).is_some();
+    (request.patience.is_some() && !is_known).then(|| Command::Queue(request.clone()))
 }
 
 /// Turns a new request down while the pool is closed, where requests shall not wait for that.

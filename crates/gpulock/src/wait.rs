@@ -14,7 +14,7 @@ use tokio::sync::{oneshot, watch};
 use crate::clock::BootTime;
 use crate::error::{Error, Holder, NotAcquired};
 use crate::post::Post;
-use crate::store::StoreError;
+use crate::store::{Award, StoreError};
 use crate::stored::{Outcome, Patience, StepError, Stored, jittered};
 use crate::witness::{Findings, Witness};
 
@@ -74,6 +74,9 @@ pub(crate) struct Wait<'a> {
     pub(crate) state: &'a watch::Sender<WaitState>,
 }
 
+/// Receivers of a state that nobody has asked for: the one that others are made from.
+const UNWATCHED: usize = 1;
+
 /// A grant in hand.
 pub(crate) struct Grant {
     pub(crate) lease: Lease,
@@ -104,7 +107,7 @@ impl Wait<'_> {
         let mut pause = self.polling.first;
         loop {
             let outcome = tokio::select! {
-                outcome = self.ask() => outcome?,
+                outcome = self.ask_with(bell.take_award()) => outcome?,
                 _ = &mut *called_off => return Err(Error::CalledOff),
             };
             if let Reply::Granted(lease) = outcome.reply {
@@ -128,7 +131,7 @@ impl Wait<'_> {
                 return Err(Error::NotAcquired(Box::new(self.not_acquired(&outcome))));
             }
             tokio::select! {
-                () = bell.notified() => pause = self.polling.first,
+                () = bell.rung() => pause = self.polling.first,
                 () = self.witness.somebody_died() => {}
                 () = tokio::time::sleep(self.nap(&outcome, &findings, pause)) => {
                     if findings.look_again.is_none() && self.polling.doubles {
@@ -140,7 +143,13 @@ impl Wait<'_> {
         }
     }
 
-    async fn ask(&self) -> Result<Outcome, Error> {
+    /// Asks, in one call if the answer to expect came with a letter.
+    async fn ask_with(&self, award: Option<Box<Award>>) -> Result<Outcome, Error> {
+        if let Some(award) = award
+            && let Some(outcome) = self.stored.pick_up(self.command, *award).await
+        {
+            return Ok(outcome);
+        }
         self.carry_out(self.command).await
     }
 
@@ -192,7 +201,8 @@ impl Wait<'_> {
 
     async fn show(&self, outcome: &Outcome) {
         let mut ahead = outcome.ahead;
-        if ahead.is_none() && outcome.reply == Reply::Waiting {
+        let is_watched = self.state.receiver_count() > UNWATCHED;
+        if is_watched && ahead.is_none() && outcome.reply == Reply::Waiting {
             // It has only just joined: where, the store knows. If it does not say, the next
             // answer will.
             let asking = Some(self.request.lease_id);

@@ -30,7 +30,7 @@ async fn has_joined(store: &Arc<dyn Store>, pool: &PoolName, request: Request) -
         asking: None,
         incarnation: view.incarnation.as_ref(),
     };
-    matches!(store.swap(write).await.unwrap(), Swapped::Written(_))
+    matches!(store.swap(write).await.unwrap(), Swapped::Written { .. })
 }
 
 fn request(number: u128) -> Request {

@@ -2,6 +2,7 @@
 
 mod closing;
 mod death;
+mod forestalled;
 mod lifetime;
 mod order;
 mod ownership;

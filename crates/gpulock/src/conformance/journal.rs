@@ -98,5 +98,5 @@ pub async fn the_journal_is_capped_and_the_sums_go_on(under_test: StoreUnderTest
 async fn write_on_the_present(bench: &Bench, mut step: Step) {
     step.changes.reads = Parts { leases: true, queue: false };
     let present = bench.view().await.versions;
-    assert!(matches!(bench.swap(present, &step).await, Swapped::Written(_)));
+    assert!(matches!(bench.swap(present, &step).await, Swapped::Written { .. }));
 }

@@ -72,7 +72,7 @@ pub async fn two_handles_see_each_others_writes(under_test: StoreUnderTest) {
         let mut step = keeps(ledger(round));
         step.changes.reads = Parts { leases: true, queue: true };
         step.events.push(event(round, "ocr"));
-        let Swapped::Written(written) = from.swap(expected, &step).await else {
+        let Swapped::Written { versions: written, .. } = from.swap(expected, &step).await else {
             panic!("nobody else wrote in round {round}")
         };
         let seen = to.view().await;

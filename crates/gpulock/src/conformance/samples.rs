@@ -46,7 +46,10 @@ impl Bench {
     pub(super) async fn write(&self, mut step: Step) {
         step.changes.reads = Parts::default();
         let swapped = self.swap(Versions::default(), &step).await;
-        assert!(matches!(swapped, Swapped::Written(_)), "a write that read nothing was refused");
+        assert!(
+            matches!(swapped, Swapped::Written { .. }),
+            "a write that read nothing was refused"
+        );
     }
 
     pub(super) async fn join(&self, waiter: Waiter) {

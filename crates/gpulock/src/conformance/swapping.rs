@@ -14,7 +14,7 @@ pub async fn a_write_that_read_nothing_is_always_written(under_test: StoreUnderT
     for (count, leases) in [(1, 9), (2, 0), (3, 7)] {
         let step = puts([lease(u128::from(count), held())]);
         let swapped = bench.swap(Versions { leases, queue: 5 }, &step).await;
-        assert!(matches!(swapped, Swapped::Written(_)));
+        assert!(matches!(swapped, Swapped::Written { .. }));
         let view = bench.view().await;
         assert_eq!(view.versions.queue, 0);
         assert_eq!(view.pool.leases.len() as u64, count);
@@ -111,7 +111,7 @@ pub async fn the_parts_have_versions_of_their_own(under_test: StoreUnderTest) {
         step.changes.reads = Parts { leases: true, queue: true };
         let swapped = bench.swap(before, &step).await;
         let present = bench.view().await.versions;
-        assert!(matches!(swapped, Swapped::Written(told) if told == present));
+        assert!(matches!(swapped, Swapped::Written { versions, .. } if versions == present));
         assert_eq!((present.leases > before.leases, present.queue > before.queue), (leases, queue));
         assert!(present.leases >= before.leases && present.queue >= before.queue);
         before = present;
@@ -130,7 +130,25 @@ pub async fn a_write_before_its_time_conflicts(under_test: StoreUnderTest) {
 
     step.changes.not_before = Some(now);
     let swapped = bench.swap(Versions::default(), &step).await;
-    assert!(matches!(swapped, Swapped::Written(_)));
+    assert!(matches!(swapped, Swapped::Written { .. }));
+}
+
+/// A decision that is right only without a certain lease is not written beside it.
+pub async fn a_write_that_must_not_meet_a_lease_does_not(under_test: StoreUnderTest) {
+    let bench = Bench::new(&under_test.store);
+    let mut step = joins([waiter(1)]);
+    step.changes.unless_leased = Some(id(1));
+    bench.write(puts([lease(1, held()), lease(2, held())])).await;
+    let swapped = bench.swap(Versions::default(), &step).await;
+    assert!(matches!(swapped, Swapped::Conflict(view) if view.pool.leases.len() == 2));
+    assert_eq!(bench.view().await.pool.queue_len, 0);
+
+    let mut gone = puts([]);
+    gone.changes.leases.insert(id(1), None);
+    bench.write(gone).await;
+    let swapped = bench.swap(Versions::default(), &step).await;
+    assert!(matches!(swapped, Swapped::Written { .. }));
+    assert_eq!(bench.view().await.pool.queue_len, 1);
 }
 
 /// Of many who decided on the same picture, exactly one is written.
@@ -146,7 +164,7 @@ pub async fn of_many_writers_with_one_expectation_one_wins(under_test: StoreUnde
                 let mut step = keeps(ledger(number));
                 step.changes.reads = Parts { leases: true, queue: false };
                 match bench.swap(expected, &step).await {
-                    Swapped::Written(_) => Some(number),
+                    Swapped::Written { .. } => Some(number),
                     Swapped::Conflict(_) => None,
                 }
             })
@@ -189,7 +207,7 @@ async fn add_one(bench: &Bench) {
         let mut step = keeps(ledger(view.pool.ledger.counters.granted + 1));
         step.changes.reads = Parts { leases: true, queue: false };
         match bench.swap(view.versions, &step).await {
-            Swapped::Written(_) => return,
+            Swapped::Written { .. } => return,
             Swapped::Conflict(present) => view = *present,
         }
     }

@@ -93,6 +93,7 @@ async fn next(mailbox: &mut dyn Mailbox) -> (LeaseId, Why) {
     let letter = tokio::time::timeout(LONG, mailbox.next()).await;
     match letter.expect("the wake-up comes").expect("the mailbox is open") {
         Letter::WakeUp(lease_id, why) => (lease_id, why),
+        Letter::Awarded(award) => (award.lease.lease_id, Why::Granted),
         Letter::SomeMayBeLost => panic!("a calm store loses no letters"),
     }
 }

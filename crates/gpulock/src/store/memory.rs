@@ -89,9 +89,13 @@ impl Store for MemoryStore {
     async fn swap(&self, write: Write<'_>) -> Result<Swapped, StoreError> {
         let mut state = self.lock();
         let changes = &write.step.changes;
-        let in_time = write.is_in_time(state.now());
+        let now = state.now();
+        let in_time = write.is_in_time(now);
         let present = state.pools.get(write.pool).map(|shelf| shelf.versions).unwrap_or_default();
-        if !in_time || !write.expected.still_hold(present, changes.reads) {
+        let leased = changes.unless_leased.is_some_and(|lease_id| {
+            state.pools.get(write.pool).is_some_and(|shelf| shelf.record.is_leased(lease_id))
+        });
+        if leased || !in_time || !write.expected.still_hold(present, changes.reads) {
             return Ok(Swapped::Conflict(Box::new(state.view(write.pool, write.asking))));
         }
         let shelf = state.pools.entry(write.pool.clone()).or_default();
@@ -106,7 +110,7 @@ impl Store for MemoryStore {
                 let _ = mailbox.send(letter.to_owned());
             }
         });
-        Ok(Swapped::Written(write.expected.after(changes)))
+        Ok(Swapped::Written { versions: write.expected.after(changes), now })
     }
 
     async fn open_mailbox(&self) -> Result<Box<dyn Mailbox>, StoreError> {

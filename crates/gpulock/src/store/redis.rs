@@ -24,7 +24,7 @@ mod trouble;
 use std::sync::LazyLock;
 
 use async_trait::async_trait;
-use gpulock_core::{Event, LOOK_AHEAD, LeaseId, PoolName, Waiter};
+use gpulock_core::{Event, LOOK_AHEAD, LeaseId, PoolName, Waiter, Why};
 use redis::Cmd;
 use serde::Serialize;
 
@@ -34,14 +34,12 @@ use self::keys::Keys;
 use self::link::{Answered, Link, Script};
 use self::mailbox::Subscription;
 use self::reply::Wrong;
-use super::{
-    Mailbox, Remark, Scope, Store, StoreError, Swapped, View, Wanted, Write, send_letters,
-};
+use super::{Mailbox, Remark, Scope, Store, StoreError, Swapped, View, Wanted, Write, letter};
 
 /// About how many events are kept of each pool.
 const JOURNAL_CAP: usize = 10_000;
 
-/// How many events are fetched at once while those of one task are looked for.
+/// How many events are fetched at once.
 const JOURNAL_PAGE: usize = 1_000;
 
 static READ: LazyLock<Script> = LazyLock::new(|| {
@@ -72,7 +70,7 @@ impl RedisStore {
 
     async fn picture(&self, pool: &PoolName, asking: Option<LeaseId>) -> Result<View, StoreError> {
         let mut call = READ.call(&self.keys.record(pool));
-        call.arg(asked_by(asking)).arg(LOOK_AHEAD);
+        call.arg(id_or_nothing(asking)).arg(LOOK_AHEAD);
         let answered = self.link.run(&READ, call).await?;
         self.view(answered)
     }
@@ -107,9 +105,10 @@ impl RedisStore {
         &self,
         pool: &PoolName,
         before: &str,
+        count: usize,
     ) -> Result<Vec<(String, Event)>, StoreError> {
         let mut range = redis::cmd("XREVRANGE");
-        range.arg(self.keys.journal(pool)).arg(before).arg("-").arg("COUNT").arg(JOURNAL_PAGE);
+        range.arg(self.keys.journal(pool)).arg(before).arg("-").arg("COUNT").arg(count);
         let answer = self.link.ask(range).await?;
         reply::events(answer.value).map_err(|wrong| self.misread(wrong))
     }
@@ -134,7 +133,7 @@ impl Store for RedisStore {
             self.link.confirm(&line).await?;
         }
         match reply::written(&answered.value, write.expected) {
-            Some(versions) => Ok(Swapped::Written(versions)),
+            Some((versions, now)) => Ok(Swapped::Written { versions, now }),
             None => Ok(Swapped::Conflict(Box::new(self.view(answered)?))),
         }
     }
@@ -159,19 +158,23 @@ impl Store for RedisStore {
             Some(task) => event.party.as_ref().is_some_and(|party| party.task == *task),
             None => true,
         };
+        // Nobody knows how many there are between two of one task.
+        let count =
+            if wanted.task.is_some() { JOURNAL_PAGE } else { wanted.limit.min(JOURNAL_PAGE) };
         let (mut found, mut before) = (Vec::new(), "+".to_owned());
-        loop {
-            let page = self.events(pool, &before).await?;
-            let is_last = page.len() < JOURNAL_PAGE;
+        while found.len() < wanted.limit {
+            let page = self.events(pool, &before, count).await?;
+            let is_last = page.len() < count;
             if let Some((id, _)) = page.last() {
                 before = format!("({id}");
             }
             found.extend(page.into_iter().map(|(_, event)| event).filter(is_wanted));
-            if is_last || found.len() >= wanted.limit {
-                found.truncate(wanted.limit);
-                return Ok(found);
+            if is_last {
+                break;
             }
         }
+        found.truncate(wanted.limit);
+        Ok(found)
     }
 
     async fn pools(&self) -> Result<Vec<PoolName>, StoreError> {
@@ -205,8 +208,9 @@ fn swap_call(keys: &Keys, write: &Write<'_>) -> Cmd {
         .arg(read(changes.reads.queue, expected.queue))
         .arg(moment(changes.not_before))
         .arg(moment(changes.not_after))
+        .arg(id_or_nothing(changes.unless_leased))
         .arg(if step.needs_room() { "" } else { "full" })
-        .arg(asked_by(*asking))
+        .arg(id_or_nothing(*asking))
         .arg(LOOK_AHEAD)
         .arg(JOURNAL_CAP)
         .arg(reply::FORMAT);
@@ -234,13 +238,21 @@ fn swap_call(keys: &Keys, write: &Write<'_>) -> Cmd {
             None => call.arg("leave").arg(lease_id.to_string()),
         };
     }
-    send_letters(&step.wake, |channel, letter| {
-        call.arg("wake").arg(&channel.0).arg(letter);
-    });
+    for wake in &step.wake {
+        let award = wake.why == Why::Granted
+            && changes.ledger.is_some()
+            && changes.leases.contains_key(&wake.lease_id);
+        call.arg(if award { "award" } else { "wake" })
+            .arg(&wake.channel.0)
+            .arg(letter::write(wake.lease_id, wake.why));
+        if award {
+            call.arg(wake.lease_id.to_string());
+        }
+    }
     call
 }
 
-fn asked_by(asking: Option<LeaseId>) -> String {
+fn id_or_nothing(asking: Option<LeaseId>) -> String {
     asking.map(|lease_id| lease_id.to_string()).unwrap_or_default()
 }
 

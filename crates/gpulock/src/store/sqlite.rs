@@ -156,12 +156,13 @@ impl Store for SqliteStore {
                 if self.writes.fetch_add(1, Ordering::Relaxed) == WRITES_OFTEN {
                     file::lengthen_log(connection)?;
                 }
-                return Ok(Swapped::Written(write.expected.after(&write.step.changes)));
+                let versions = write.expected.after(&write.step.changes);
+                return Ok(Swapped::Written { versions, now });
             }
             let view = rows::view(connection, write.pool, write.asking, || self.now())?;
             Ok(Swapped::Conflict(Box::new(view)))
         })?;
-        if matches!(swapped, Swapped::Written(_)) {
+        if matches!(swapped, Swapped::Written { .. }) {
             self.send(&write.step.wake);
         }
         Ok(swapped)

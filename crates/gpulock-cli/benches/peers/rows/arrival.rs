@@ -10,7 +10,7 @@ use crate::table::{each, of, row, row_of_gpulock, shown};
 
 const PROCESSES: usize = 8;
 const EACH: usize = 125;
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_secs(30);
 
 pub(crate) fn measure() {
     let all = PROCESSES * EACH;

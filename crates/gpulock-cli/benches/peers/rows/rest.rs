@@ -11,7 +11,7 @@ use crate::table::{NOTHING, each_at_once, of, row};
 const WAITING: usize = 32;
 
 /// Until those who poll less and less often poll as rarely as they ever will.
-const SETTLING: Duration = Duration::from_secs(25);
+const SETTLING: Duration = Duration::from_secs(20);
 const COUNTED_FOR: Duration = Duration::from_secs(20);
 
 const TTL: Duration = Duration::from_secs(30);

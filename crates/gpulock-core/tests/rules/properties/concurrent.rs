@@ -30,7 +30,8 @@ fn at_the_same_time(desk: &mut Desk, first: &Command, second: &Command) -> bool 
     record.apply(&one.changes);
     let mut again = one.again;
     if let Some(other) = other {
-        if conflict(&one.changes, &other.changes) {
+        let leased = other.changes.unless_leased.is_some_and(|id| desk.record.is_leased(id));
+        if leased || conflict(&one.changes, &other.changes) {
             desk.run(second.clone()).ok();
         } else {
             desk.record.apply(&other.changes);

@@ -22,6 +22,9 @@ pub(super) enum Order {
         priority: Priority,
         manner: Manner,
     },
+    Queue {
+        who: Who,
+    },
     Claim {
         who: Who,
         token: Naming,
@@ -116,6 +119,7 @@ fn order() -> impl Strategy<Value = Order> {
         10 => (who(), wish(), priority(), manner()).prop_map(|(who, wish, priority, manner)| {
             Order::Ask { who, wish, priority, manner }
         }),
+        2 => who().prop_map(|who| Order::Queue { who }),
         4 => (who(), token()).prop_map(|(who, token)| Order::Claim { who, token }),
         4 => (who(), who(), token()).prop_map(|(who, also, token)| Order::Renew { who, also, token }),
         5 => (who(), token()).prop_map(|(who, token)| Order::Release { who, token }),
@@ -227,6 +231,13 @@ impl Script {
                     self.requests.insert(lease_id, request);
                 }
                 Some(Command::Acquire(self.asked(lease_id)))
+            }
+            // Who asks for the first time may find others in the way, and then queues.
+            Order::Queue { who } => {
+                let request = self.requests.get(&id_of(*who))?.clone();
+                let is_new = !self.desk.record.is_leased(request.lease_id)
+                    && self.desk.record.ahead_of(request.lease_id).is_none();
+                (request.patience.is_some() && is_new).then_some(Command::Queue(request))
             }
             Order::Cancel { who, reason } => {
                 let lease_id = id_of(*who);

@@ -27,10 +27,11 @@ fn odd<T>(reason: impl Into<String>) -> Parsed<T> {
     Err(Wrong::Odd(reason.into()))
 }
 
-/// The versions after a swap that was written; if it was not, the answer is a [`picture`].
-pub(super) fn written(answer: &Value, expected: Versions) -> Option<Versions> {
+/// The versions after a swap that was written, and when it was; if it was not, the answer is
+/// a [`picture`].
+pub(super) fn written(answer: &Value, expected: Versions) -> Option<(Versions, Time)> {
     let Value::Array(parts) = answer else { return None };
-    let [name, leases, queue] = &parts[..] else { return None };
+    let [name, leases, queue, now] = &parts[..] else { return None };
     let raised = |version: &Value, otherwise| match version {
         Value::Nil => Some(otherwise),
         version => number(version).ok(),
@@ -39,7 +40,8 @@ pub(super) fn written(answer: &Value, expected: Versions) -> Option<Versions> {
         leases: raised(leases, expected.leases)?,
         queue: raised(queue, expected.queue)?,
     };
-    text(name).is_ok_and(|name| name == "written").then_some(versions)
+    let is_written = text(name).is_ok_and(|name| name == "written");
+    is_written.then_some((versions, Time::from_micros(number(now).ok()?)))
 }
 
 /// The picture of a pool; see `picture.lua`.

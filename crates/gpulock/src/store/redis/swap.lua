@@ -5,14 +5,16 @@
 -- ARGV     1 version of the leases  2 version of the queue: as expected, or '' for what the step
 --            did not read; a pool that was never written has 0
 --          3 not before  4 not after: the times of the store between which it is right, or ''
---          5 'full' if it is to be written although the memory is full, or ''
---          6 the id of the asker, or ''  7 how many waiters to show of each lane
---          8 about how many events to keep  9 the format, for a pool that is new
+--          5 the id of a lease that there must not be, or ''
+--          6 'full' if it is to be written although the memory is full, or ''
+--          7 the id of the asker, or ''  8 how many waiters to show of each lane
+--          9 about how many events to keep  10 the format, for a pool that is new
 --          and then the changes, one after the other:
 --            event BODY · ledger BODY · put ID BODY · drop ID · join ID LANE RANK SEEN BODY ·
---            leave ID · wake CHANNEL LETTER
--- returns  { 'written', new version of the leases, of the queue: or nothing where it stays } or a
---          picture
+--            leave ID · wake CHANNEL LETTER · award CHANNEL LETTER ID: to the letter are added the
+--            new version of the leases, that lease and the ledger
+-- returns  { 'written', new version of the leases, of the queue: or nothing where it stays, now }
+--          or a picture
 --
 -- picture.lua stands in front of this.
 
@@ -22,16 +24,17 @@ local now = clock(present[3], present[4])
 
 for part = 1, 2 do
   if ARGV[part] ~= '' and ARGV[part] ~= (present[part] or '0') then
-    return picture(now, ARGV[6], ARGV[7])
+    return picture(now, ARGV[7], ARGV[8])
   end
 end
 local too_early = ARGV[3] ~= '' and now < tonumber(ARGV[3])
 local too_late = ARGV[4] ~= '' and now >= tonumber(ARGV[4])
-if too_early or too_late then
-  return picture(now, ARGV[6], ARGV[7])
+local leased = ARGV[5] ~= '' and call('HEXISTS', head, ARGV[5]) == 1
+if too_early or too_late or leased then
+  return picture(now, ARGV[7], ARGV[8])
 end
 
-if ARGV[5] == 'full' then
+if ARGV[6] == 'full' then
   write_although_full()
 end
 
@@ -63,16 +66,24 @@ local function leave(id)
   end
 end
 
-local at, last, raises_leases, raises_queue = 10, #ARGV, false, false
+-- A wake-up is only a hint: that nobody may listen is no reason to stop half way.
+local function publish(channel, letter)
+  redis.pcall('PUBLISH', channel, letter)
+end
+
+local at, last, raises_leases, raises_queue = 11, #ARGV, false, false
+local ledger, leases, awards = '', {}, {}
 while at < last do
   local change, first = ARGV[at], ARGV[at + 1]
   if change == 'event' then
-    call('XADD', journal, 'MAXLEN', '~', ARGV[8], '*', 'e', first)
+    call('XADD', journal, 'MAXLEN', '~', ARGV[9], '*', 'e', first)
     at = at + 2
   elseif change == 'ledger' then
+    ledger = first
     write('ledger', first)
     raises_leases, at = true, at + 2
   elseif change == 'put' then
+    leases[first] = ARGV[at + 2]
     write(first, ARGV[at + 2])
     raises_leases, at = true, at + 3
   elseif change == 'drop' then
@@ -84,10 +95,12 @@ while at < last do
   elseif change == 'leave' then
     leave(first)
     raises_queue, at = true, at + 2
-  else
-    -- A wake-up is only a hint: that nobody may listen is no reason to stop half way.
-    redis.pcall('PUBLISH', first, ARGV[at + 2])
+  elseif change == 'wake' then
+    publish(first, ARGV[at + 2])
     at = at + 3
+  else
+    awards[#awards + 1] = at
+    at = at + 4
   end
 end
 
@@ -98,11 +111,16 @@ local function raised(part, field)
   write(field, version)
   return version
 end
-local leases = raises_leases and raised(1, 'leases')
-local waiting = raises_queue and raised(2, 'queue')
+local new_leases = raises_leases and raised(1, 'leases')
+local new_queue = raises_queue and raised(2, 'queue')
 if not present[5] then
-  write('format', ARGV[9])
+  write('format', ARGV[10])
 end
 write('clock', digits(now))
 call('HSET', head, unpack(fields))
-return { 'written', leases, waiting }
+
+for _, award in ipairs(awards) do
+  local letter, lease = ARGV[award + 2], leases[ARGV[award + 3]]
+  publish(ARGV[award + 1], letter .. ' ' .. new_leases .. ' [' .. lease .. ',' .. ledger .. ']')
+end
+return { 'written', new_leases, new_queue, digits(now) }

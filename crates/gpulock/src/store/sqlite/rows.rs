@@ -167,10 +167,15 @@ pub(super) fn stamp(
 /// written. Must be called inside a write transaction.
 pub(super) fn write(connection: &Connection, write: &Write<'_>, now: Time) -> Result<bool> {
     let changes = &write.step.changes;
+    let pool = write.pool.as_str();
+    if let Some(lease_id) = changes.unless_leased
+        && is_leased(connection, pool, lease_id)?
+    {
+        return Ok(false);
+    }
     if !write_head(connection, write)? {
         return Ok(false);
     }
-    let pool = write.pool.as_str();
     for (lease_id, lease) in &changes.leases {
         let lease_id = lease_id.to_string();
         match lease {
@@ -205,6 +210,12 @@ pub(super) fn write(connection: &Connection, write: &Write<'_>, now: Time) -> Re
     }
     append(connection, write, now)?;
     Ok(true)
+}
+
+fn is_leased(connection: &Connection, pool: &str, lease_id: LeaseId) -> Result<bool> {
+    connection
+        .prepare_cached("SELECT 1 FROM entry WHERE pool = ?1 AND kind = 1 AND id = ?2")?
+        .exists(params![pool, lease_id.to_string()])
 }
 
 /// Raises the versions and writes the ledger, if the versions are the expected ones.
