@@ -42,13 +42,18 @@ const JOURNAL_CAP: usize = 10_000;
 /// How many events are fetched at once.
 const JOURNAL_PAGE: usize = 1_000;
 
-static READ: LazyLock<Script> = LazyLock::new(|| {
-    Script::new(concat!(include_str!("redis/picture.lua"), include_str!("redis/read.lua")))
-});
+static READ: LazyLock<Script> = LazyLock::new(|| script(include_str!("redis/read.lua")));
 
-static SWAP: LazyLock<Script> = LazyLock::new(|| {
-    Script::new(concat!(include_str!("redis/picture.lua"), include_str!("redis/swap.lua")))
-});
+static SWAP: LazyLock<Script> = LazyLock::new(|| script(include_str!("redis/swap.lua")));
+
+/// A script with what all of them begin with.
+fn script(text: &str) -> Script {
+    let picture = include_str!("redis/picture.lua");
+    let format = reply::FORMAT;
+    Script::new(format!(
+        "local LOOK_AHEAD, JOURNAL_CAP, FORMAT = {LOOK_AHEAD}, {JOURNAL_CAP}, {format}\n{picture}{text}"
+    ))
+}
 
 /// Keeps pools on a Redis server, behind Sentinels, or in a cluster.
 #[derive(Debug)]
@@ -70,7 +75,7 @@ impl RedisStore {
 
     async fn picture(&self, pool: &PoolName, asking: Option<LeaseId>) -> Result<View, StoreError> {
         let mut call = READ.call(&self.keys.record(pool));
-        call.arg(id_or_nothing(asking)).arg(LOOK_AHEAD);
+        call.arg(id_or_nothing(asking));
         let answered = self.link.run(&READ, call).await?;
         self.view(answered)
     }
@@ -201,6 +206,8 @@ fn swap_call(keys: &Keys, write: &Write<'_>) -> Cmd {
     let changes = &step.changes;
     let mut call = SWAP.call(&keys.record_and_journal(pool));
     let read = |part: bool, version: u64| if part { version.to_string() } else { String::new() };
+    // What begins with a deletion is written also where memory is full.
+    let drops = changes.leases.values().any(Option::is_none);
     let moment = |time: Option<gpulock_core::Time>| {
         time.map(|time| time.as_micros().to_string()).unwrap_or_default()
     };
@@ -209,11 +216,11 @@ fn swap_call(keys: &Keys, write: &Write<'_>) -> Cmd {
         .arg(moment(changes.not_before))
         .arg(moment(changes.not_after))
         .arg(id_or_nothing(changes.unless_leased))
-        .arg(if step.needs_room() { "" } else { "full" })
-        .arg(id_or_nothing(*asking))
-        .arg(LOOK_AHEAD)
-        .arg(JOURNAL_CAP)
-        .arg(reply::FORMAT);
+        .arg(if step.needs_room() || drops { "" } else { "full" })
+        .arg(id_or_nothing(*asking));
+    for (lease_id, _) in changes.leases.iter().filter(|(_, lease)| lease.is_none()) {
+        call.arg("drop").arg(lease_id.to_string());
+    }
     for event in &step.events {
         call.arg("event").arg(json(event));
     }
@@ -221,10 +228,9 @@ fn swap_call(keys: &Keys, write: &Write<'_>) -> Cmd {
         call.arg("ledger").arg(json(ledger));
     }
     for (lease_id, lease) in &changes.leases {
-        match lease {
-            Some(lease) => call.arg("put").arg(lease_id.to_string()).arg(json(lease)),
-            None => call.arg("drop").arg(lease_id.to_string()),
-        };
+        if let Some(lease) = lease {
+            call.arg("put").arg(lease_id.to_string()).arg(json(lease));
+        }
     }
     for (lease_id, waiter) in &changes.waiters {
         match waiter {
@@ -241,7 +247,7 @@ fn swap_call(keys: &Keys, write: &Write<'_>) -> Cmd {
     for wake in &step.wake {
         let award = wake.why == Why::Granted
             && changes.ledger.is_some()
-            && changes.leases.contains_key(&wake.lease_id);
+            && matches!(changes.leases.get(&wake.lease_id), Some(Some(_)));
         call.arg(if award { "award" } else { "wake" })
             .arg(&wake.channel.0)
             .arg(letter::write(wake.lease_id, wake.why));

@@ -15,13 +15,13 @@ use crate::store::StoreError;
 /// A script of ours: its text, and the name under which the server may still know it.
 #[derive(Debug)]
 pub(super) struct Script {
-    text: &'static str,
+    text: String,
     sha1: String,
 }
 
 impl Script {
-    pub(super) fn new(text: &'static str) -> Self {
-        Self { text, sha1: redis::Script::new(text).get_hash().to_owned() }
+    pub(super) fn new(text: String) -> Self {
+        Self { sha1: redis::Script::new(&text).get_hash().to_owned(), text }
     }
 
     /// A call by name, to which arguments can be added.
@@ -34,7 +34,7 @@ impl Script {
     /// The same call with the text of the script.
     fn in_full(&self, call: &Cmd) -> Cmd {
         let mut full = redis::cmd("EVAL");
-        full.arg(self.text);
+        full.arg(&self.text);
         for argument in call.args_iter().skip(2) {
             if let redis::Arg::Simple(argument) = argument {
                 full.arg(argument);

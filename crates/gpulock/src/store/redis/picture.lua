@@ -11,6 +11,9 @@
 --            its id with `:seen`, with the time at which it last asked
 --
 -- Nothing here knows what a lease or a waiter is. All times are microseconds since the Unix epoch.
+--
+-- In front of this stand the numbers that Rust and Lua share: LOOK_AHEAD, how many waiters to show
+-- of each lane; JOURNAL_CAP, about how many events to keep; FORMAT, of all this.
 
 local head, queue, waiters = KEYS[1], KEYS[2], KEYS[3]
 local call = redis.call
@@ -41,10 +44,10 @@ local function clock(latest, skew)
 end
 
 -- The first waiters of every lane, each as body and time seen, and the lanes.
-local function window(limit)
+local function window()
   local shown, lanes, from = {}, {}, '-'
   while true do
-    local members = call('ZRANGEBYLEX', queue, from, '+', 'LIMIT', 0, limit)
+    local members = call('ZRANGEBYLEX', queue, from, '+', 'LIMIT', 0, LOOK_AHEAD)
     if #members == 0 then
       return shown, lanes
     end
@@ -83,12 +86,12 @@ end
 
 -- { 'picture', now, fields and values of the head, bodies and times seen of the first waiters,
 --   how many wait in all, { body, time seen, how many before it } of the asker or {} }
-local function picture(now, asking, limit)
+local function picture(now, asking)
   local length = call('ZCARD', queue)
   local shown, asks = {}, {}
   if length > 0 then
     local lanes
-    shown, lanes = window(limit)
+    shown, lanes = window()
     asks = asker(asking, lanes)
   end
   return { 'picture', digits(now), call('HGETALL', head), shown, digits(length), asks }

@@ -1,7 +1,7 @@
 -- One consistent picture of a pool. Stamps the asker as seen, if it waits.
 --
 -- KEYS     1 head  2 queue  3 waiters
--- ARGV     1 the id of the asker, or ''  2 how many waiters to show of each lane
+-- ARGV     1 the id of the asker, or ''
 -- returns  a picture
 --
 -- picture.lua stands in front of this.
@@ -13,4 +13,4 @@ if asking ~= '' and call('HEXISTS', waiters, asking) == 1 then
   write_although_full()
   call('HSET', waiters, asking .. ':seen', digits(now))
 end
-return picture(now, asking, ARGV[2])
+return picture(now, asking)

@@ -7,10 +7,9 @@
 --          3 not before  4 not after: the times of the store between which it is right, or ''
 --          5 the id of a lease that there must not be, or ''
 --          6 'full' if it is to be written although the memory is full, or ''
---          7 the id of the asker, or ''  8 how many waiters to show of each lane
---          9 about how many events to keep  10 the format, for a pool that is new
+--          7 the id of the asker, or ''
 --          and then the changes, one after the other:
---            event BODY · ledger BODY · put ID BODY · drop ID · join ID LANE RANK SEEN BODY ·
+--            drop ID · event BODY · ledger BODY · put ID BODY · join ID LANE RANK SEEN BODY ·
 --            leave ID · wake CHANNEL LETTER · award CHANNEL LETTER ID: to the letter are added the
 --            new version of the leases, that lease and the ledger
 -- returns  { 'written', new version of the leases, of the queue: or nothing where it stays, now }
@@ -24,14 +23,14 @@ local now = clock(present[3], present[4])
 
 for part = 1, 2 do
   if ARGV[part] ~= '' and ARGV[part] ~= (present[part] or '0') then
-    return picture(now, ARGV[7], ARGV[8])
+    return picture(now, ARGV[7])
   end
 end
 local too_early = ARGV[3] ~= '' and now < tonumber(ARGV[3])
 local too_late = ARGV[4] ~= '' and now >= tonumber(ARGV[4])
 local leased = ARGV[5] ~= '' and call('HEXISTS', head, ARGV[5]) == 1
 if too_early or too_late or leased then
-  return picture(now, ARGV[7], ARGV[8])
+  return picture(now, ARGV[7])
 end
 
 if ARGV[6] == 'full' then
@@ -71,12 +70,12 @@ local function publish(channel, letter)
   redis.pcall('PUBLISH', channel, letter)
 end
 
-local at, last, raises_leases, raises_queue = 11, #ARGV, false, false
+local at, last, raises_leases, raises_queue = 8, #ARGV, false, false
 local ledger, leases, awards = '', {}, {}
 while at < last do
   local change, first = ARGV[at], ARGV[at + 1]
   if change == 'event' then
-    call('XADD', journal, 'MAXLEN', '~', ARGV[9], '*', 'e', first)
+    call('XADD', journal, 'MAXLEN', '~', JOURNAL_CAP, '*', 'e', first)
     at = at + 2
   elseif change == 'ledger' then
     ledger = first
@@ -106,21 +105,23 @@ end
 
 -- A version is the time of its writing, or one more than the last: two records that two servers
 -- have made of one pool never agree by chance.
+local written_at = digits(now)
 local function raised(part, field)
-  local version = digits(math.max(now, (present[part] or 0) + 1))
+  local last = tonumber(present[part] or 0)
+  local version = last < now and written_at or digits(last + 1)
   write(field, version)
   return version
 end
 local new_leases = raises_leases and raised(1, 'leases')
 local new_queue = raises_queue and raised(2, 'queue')
 if not present[5] then
-  write('format', ARGV[10])
+  write('format', FORMAT)
 end
-write('clock', digits(now))
+write('clock', written_at)
 call('HSET', head, unpack(fields))
 
 for _, award in ipairs(awards) do
   local letter, lease = ARGV[award + 2], leases[ARGV[award + 3]]
   publish(ARGV[award + 1], letter .. ' ' .. new_leases .. ' [' .. lease .. ',' .. ledger .. ']')
 end
-return { 'written', new_leases, new_queue, digits(now) }
+return { 'written', new_leases, new_queue, written_at }
