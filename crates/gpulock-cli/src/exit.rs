@@ -5,6 +5,7 @@
 use std::fmt;
 
 use gpulock::config::ConfigError;
+use gpulock::core::Refusal;
 use gpulock::store::StoreError;
 
 /// What gpulock itself ends with.
@@ -78,8 +79,9 @@ impl From<gpulock::Error> for Failure {
         use gpulock::Error;
         let code = match &error {
             Error::Store(_) => Code::Store,
+            // It could be met later.
+            Error::NotAcquired(_) | Error::Refused(Refusal::Closed { .. }) => Code::NotAcquired,
             Error::Refused(_) | Error::Name(_) => Code::Usage,
-            Error::NotAcquired(_) => Code::NotAcquired,
             Error::Lost(_) => Code::Lost,
             Error::Driver(_) | Error::CalledOff | Error::Start(_) => Code::Internal,
         };

@@ -14,6 +14,7 @@ mod cli {
     mod death;
     mod generated;
     mod history;
+    mod many_hosts;
     mod mounts;
     mod program;
     mod pseudo_terminal;

@@ -247,10 +247,10 @@ fn stores_that_do_not_exist() {
 
     hint: stores look like sqlite:///PATH/FILE.db, redis://[USER:PASSWORD@]HOST:6379/0, rediss://… (TLS), redis+unix:///PATH, redis+sentinel://HOST,HOST/SERVICE, redis+cluster://HOST,HOST or memory:
     ");
-    insta::assert_snapshot!(say("redis://:secret@host"), @"
+    insta::assert_snapshot!(say("redis://:secret@host?prefx=a"), @"
     exit code 69
     --- stderr
-    error: redis://***@host is not a store that this gpulock can use: this version has no Redis store
+    error: redis://:***@host?prefx=*** is not a store that this gpulock can use: it has no option `prefx`; the nearest is `prefix`
 
     hint: stores look like sqlite:///PATH/FILE.db, redis://[USER:PASSWORD@]HOST:6379/0, rediss://… (TLS), redis+unix:///PATH, redis+sentinel://HOST,HOST/SERVICE, redis+cluster://HOST,HOST or memory:
     ");
