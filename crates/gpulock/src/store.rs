@@ -337,12 +337,9 @@ impl StoreError {
     }
 }
 
-/// A wake-up as it is sent: one line of text. With a grant, the version of the leases and
-/// `[LEASE, LEDGER]` as JSON may follow.
+/// A wake-up as it is sent: one line of text.
 pub(crate) mod letter {
-    use gpulock_core::{Lease, Ledger};
-
-    use super::{Award, LeaseId, Letter, Why};
+    use super::{LeaseId, Letter, Why};
 
     /// In bytes.
     #[cfg(feature = "sqlite")]
@@ -359,11 +356,7 @@ pub(crate) mod letter {
 
     /// `None` for anything that is not a letter: anybody on the host can send one.
     pub(crate) fn read(text: &[u8]) -> Option<Letter> {
-        let (lease_id, rest) = std::str::from_utf8(text).ok()?.split_once(' ')?;
-        let (why, award) = rest.split_once(' ').unwrap_or((rest, ""));
-        if let Some(award) = read_award(award) {
-            return Some(Letter::Awarded(Box::new(award)));
-        }
+        let (lease_id, why) = std::str::from_utf8(text).ok()?.split_once(' ')?;
         let why = match why {
             "granted" => Why::Granted,
             "watch" => Why::Watch,
@@ -371,12 +364,6 @@ pub(crate) mod letter {
             _ => return None,
         };
         Some(Letter::WakeUp(lease_id.parse().ok()?, why))
-    }
-
-    fn read_award(text: &str) -> Option<Award> {
-        let (version, body) = text.split_once(' ')?;
-        let (lease, ledger): (Lease, Ledger) = serde_json::from_str(body).ok()?;
-        Some(Award { lease, ledger, version: version.parse().ok()? })
     }
 }
 

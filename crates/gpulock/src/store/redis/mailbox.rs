@@ -9,7 +9,7 @@ use redis::aio::PubSub;
 
 use super::address::Address;
 use super::{dial, trouble};
-use crate::store::{Letter, Mailbox, StoreError, letter};
+use crate::store::{Award, Letter, Mailbox, StoreError, letter};
 use crate::stored::jittered;
 
 /// Whoever asks for a GPU is not kept waiting for longer than this by wake-ups.
@@ -71,13 +71,24 @@ impl Mailbox for Subscription {
             match message {
                 None => self.heard = None,
                 Some(message) => {
-                    if let Some(letter) = letter::read(message.get_payload_bytes()) {
+                    let text = message.get_payload_bytes();
+                    if let Some(letter) = read_award(text).or_else(|| letter::read(text)) {
                         return Ok(letter);
                     }
                 }
             }
         }
     }
+}
+
+/// `ID granted VERSION [LEASE,LEDGER]`, as `swap.lua` writes it. Who may send this to us may
+/// also write what it says into the store.
+fn read_award(text: &[u8]) -> Option<Letter> {
+    let mut parts = std::str::from_utf8(text).ok()?.splitn(4, ' ');
+    let (_id, _granted) = (parts.next()?, parts.next()?);
+    let version = parts.next()?.parse().ok()?;
+    let (lease, ledger) = serde_json::from_str(parts.next()?).ok()?;
+    Some(Letter::Awarded(Box::new(Award { lease, ledger, version })))
 }
 
 impl std::fmt::Debug for Subscription {
