@@ -1,6 +1,7 @@
 //! Waiting: in order, by wake-ups or polls, and giving up.
 
-use std::sync::mpsc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, mpsc};
 use std::thread;
 use std::time::Duration;
 
@@ -18,6 +19,8 @@ on_every_store!(
     many_threads_of_one_process_keep_their_order,
     a_waiter_that_only_polls_is_served,
     a_waiter_wakes_at_the_deadline_in_its_way,
+    a_newcomer_is_served_although_another_never_pauses,
+    a_grant_that_came_with_a_letter_is_believed_no_longer_than_the_store_does,
 );
 
 fn refused(answer: Result<gpulock::Lease, Error>) -> NotAcquired {
@@ -155,4 +158,42 @@ fn a_waiter_wakes_at_the_deadline_in_its_way(world: World) {
     assert_eq!(world.counters().expired, 1);
     drop(holder);
     block_on(waiting).unwrap();
+}
+
+fn a_newcomer_is_served_although_another_never_pauses(world: World) {
+    let busy = world.client();
+    let enough = Arc::new(AtomicBool::new(false));
+    let turns = Arc::new(AtomicUsize::new(0));
+    let never_pauses = thread::spawn({
+        let (enough, turns) = (Arc::clone(&enough), Arc::clone(&turns));
+        move || {
+            while !enough.load(Ordering::Relaxed) {
+                let lease = busy.request(task("busy")).acquire().unwrap();
+                turns.fetch_add(1, Ordering::Relaxed);
+                block_on(lease.release()).unwrap();
+            }
+        }
+    });
+    until("it is at it", || turns.load(Ordering::Relaxed) > 10);
+    for _ in 0..5 {
+        let lease = world.client().request(task("newcomer")).acquire().unwrap();
+        block_on(lease.release()).unwrap();
+    }
+    enough.store(true, Ordering::Relaxed);
+    never_pauses.join().unwrap();
+}
+
+fn a_grant_that_came_with_a_letter_is_believed_no_longer_than_the_store_does(world: World) {
+    let client = world.client();
+    let holder = client.request(task("holder")).acquire().unwrap();
+    let waiting = client.request(task("waiter")).start().unwrap();
+    world.until_queued(1);
+    block_on(holder.release()).unwrap();
+    let lease = block_on(waiting).unwrap();
+    let here = gpulock::BootTime::now();
+    let view = world.view();
+    let left = view.pool.leases[0].deadline().unwrap().since(view.now);
+    assert!(lease.state().deadline < here + left);
+    assert_eq!(view.pool.leases[0].reference(), lease.reference());
+    block_on(lease.release()).unwrap();
 }
