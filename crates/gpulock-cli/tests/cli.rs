@@ -9,6 +9,7 @@
 mod cli {
     mod bad_input;
     mod bad_stores;
+    mod chaos;
     mod configuration;
     mod deadlines;
     mod death;
