@@ -78,6 +78,7 @@ impl From<gpulock::Error> for Failure {
     fn from(error: gpulock::Error) -> Self {
         use gpulock::Error;
         let code = match &error {
+            Error::Store(StoreError::BadUrl { .. }) => Code::Configuration,
             Error::Store(_) => Code::Store,
             // It could be met later.
             Error::NotAcquired(_) | Error::Refused(Refusal::Closed { .. }) => Code::NotAcquired,

@@ -15,11 +15,11 @@ mod cli {
     mod death;
     mod generated;
     mod history;
-    mod many_hosts;
     mod mounts;
     mod program;
     mod pseudo_terminal;
     mod queue;
+    mod redis;
     mod reference;
     mod release;
     mod run;

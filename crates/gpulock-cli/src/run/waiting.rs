@@ -35,8 +35,10 @@ pub(super) async fn wait(mut acquiring: Acquiring, signals: &Signals) -> Result<
                 _ => {}
             },
             changed = progress.changed() => if changed.is_ok() {
+                let before = shown;
                 shown = progress.borrow_and_update().clone();
-                let news = shown.store_trouble.is_some();
+                let news = shown.store_trouble.is_some()
+                    && shown.store_trouble != before.store_trouble;
                 show(&mut line, &shown, began, news);
             } else {
                 // The answer is on its way.

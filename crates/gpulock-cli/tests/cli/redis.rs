@@ -56,8 +56,11 @@ impl OnRedis {
 fn filters() -> insta::Settings {
     let mut settings = insta::Settings::clone_current();
     settings.add_filter(r"(127\.0\.0\.1|localhost):[0-9]+", "$1:PORT");
-    settings.add_filter(r"/[^ ]*/gpulock-redis-[^/]+", "SERVER");
+    settings.add_filter(r"=/[^ ]*/gpulock-redis-[^/]+", "=SERVER");
     settings.add_filter(r"\btester@[^ ]+", "tester@HOST");
+    // Since Redis 7.2 it calls the user by name.
+    settings
+        .add_filter(r"(this user|User [a-z]+) has no permissions", "this user has no permissions");
     settings.add_filter(r"for another [0-9][0-9a-z. ]*", "for another SPAN");
     settings
 }

@@ -23,7 +23,7 @@ pub(super) struct Crew<'a> {
     is_closing: bool,
     /// How many runs were called.
     called: u32,
-    notes_end: usize,
+    notes_end: u64,
     /// Commands that have begun and not noted their end, by task.
     at_work: BTreeMap<String, Note>,
     /// Runs that are over.

@@ -1,6 +1,7 @@
 //! What makes trouble: signals for runs and their commands, and faults of the server.
 
 use std::collections::BTreeMap;
+use std::iter::repeat_n;
 use std::time::{Duration, Instant};
 
 use gpulock_testbed::RedisServer;
@@ -9,7 +10,7 @@ use super::crew::{Blow, Crew};
 use super::dice::Dice;
 
 /// Every fault but the death of the server, and how often it comes up.
-const LOTTERY: [(u64, &str, Deed); 14] = [
+const LOTTERY: [(usize, &str, Deed); 14] = [
     (4, "kill a holder", Deed::Holder(&[Blow::Kill])),
     (2, "kill a holder and its command", Deed::Holder(&[Blow::KillCommand, Blow::Kill])),
     (4, "freeze a holder", Deed::Holder(&[Blow::Freeze])),
@@ -114,16 +115,10 @@ impl<'a> Nemesis<'a> {
     }
 
     fn do_something(&mut self, crew: &mut Crew<'_>, now: Duration) {
-        let all = LOTTERY.iter().map(|(weight, ..)| weight).sum();
-        let mut drawn = self.dice.roll(all);
-        let (_, name, deed) = LOTTERY
-            .into_iter()
-            .find(|(weight, ..)| {
-                let is_it = drawn < *weight;
-                drawn = drawn.wrapping_sub(*weight);
-                is_it
-            })
-            .unwrap();
+        let mut lots =
+            LOTTERY.iter().flat_map(|(lots, name, deed)| repeat_n((*name, *deed), *lots));
+        let drawn = self.dice.roll(lots.clone().count() as u64) as usize;
+        let (name, deed) = lots.nth(drawn).unwrap();
         match deed {
             Deed::Holder(blows) => self.strike(crew, name, &crew.holders(), blows),
             Deed::Waiter(blows) => self.strike(crew, name, &crew.waiters(), blows),
@@ -147,12 +142,12 @@ impl<'a> Nemesis<'a> {
         let now = self.start.elapsed();
         let task = &among[self.dice.roll(among.len() as u64) as usize];
         let until = now + self.dice.millis(200, 4_000);
-        for blow in blows {
-            if crew.strike(task, *blow) && blow.is_frost() {
-                self.frozen.push((until, task.clone(), *blow));
-            }
+        let hits: Vec<_> = blows.iter().filter(|blow| crew.strike(task, **blow)).collect();
+        let frosts = hits.iter().filter(|blow| blow.is_frost());
+        self.frozen.extend(frosts.map(|frost| (until, task.clone(), **frost)));
+        if !hits.is_empty() {
+            self.faults.push((now, format!("{name}: {task}")));
         }
-        self.faults.push((now, format!("{name}: {task}")));
     }
 
     fn kill_server(&mut self, now: Duration) {

@@ -7,13 +7,13 @@
 
 use std::env;
 use std::fs::{self, File};
-use std::io::{ErrorKind, Write};
+use std::io::{Read, Seek, SeekFrom, Write};
 use std::os::fd::AsFd;
 use std::process::{Command, Stdio, exit};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use gpulock::core::{GpuIndex, LeaseId, Time, Token};
+use gpulock::core::{GpuIndex, LeaseId, Token};
 use rustix::fs::{FlockOperation, flock};
 use rustix::io::Errno;
 use rustix::process::getppid;
@@ -52,8 +52,6 @@ pub(super) struct Work {
 pub(super) struct Note {
     /// CLOCK_BOOTTIME in nanoseconds.
     pub(super) at: u64,
-    /// The wall clock, which is the store's clock here.
-    pub(super) store_time: Time,
     pub(super) pid: i32,
     pub(super) task: String,
     pub(super) lease_id: LeaseId,
@@ -65,12 +63,9 @@ pub(super) struct Note {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) enum Moment {
     /// Somebody who lives uses `shared` too.
-    Begins {
-        shared: Vec<GpuIndex>,
-    },
-    Ends {
-        code: u8,
-    },
+    Begins { shared: Vec<GpuIndex> },
+    /// It ends with this code, unless something happens at the last moment.
+    Ends { code: u8 },
 }
 
 impl Work {
@@ -90,25 +85,24 @@ impl Work {
     /// Carries it out, as the command.
     fn carry_out(&self) -> ! {
         let variable = |name: &str| env::var(name).unwrap();
-        let gpus: Vec<_> =
-            variable("GPULOCK_LEASE_GPUS").split(',').map(|gpu| gpu.parse().unwrap()).collect();
+        let gpus = variable("GPULOCK_LEASE_GPUS");
+        let gpus: Vec<_> = gpus.split(',').map(|gpu| GpuIndex(gpu.parse().unwrap())).collect();
         let locks: Vec<File> = gpus.iter().map(|gpu| lock_of(*gpu)).collect();
         let is_taken = |lock: &File| {
             let locked = flock(lock.as_fd(), FlockOperation::NonBlockingLockExclusive);
             locked.is_err_and(|error| error == Errno::WOULDBLOCK)
         };
-        let (all, mut shared) = (gpus.iter().copied().map(GpuIndex), Vec::new());
-        shared
-            .extend(all.clone().zip(&locks).filter(|(_, lock)| is_taken(lock)).map(|(gpu, _)| gpu));
+        let mut shared = gpus.clone();
+        let mut taken = locks.iter().map(is_taken);
+        shared.retain(|_| taken.next().unwrap());
         let note = |what| {
             Note {
                 at: boot_time(),
-                store_time: wall_time(),
                 pid: std::process::id().cast_signed(),
                 task: self.task.clone(),
                 lease_id: variable("GPULOCK_LEASE_ID").parse().unwrap(),
                 token: Token::from_value(variable("GPULOCK_TOKEN").parse().unwrap()),
-                gpus: all.clone().collect(),
+                gpus: gpus.clone(),
                 what,
             }
             .write();
@@ -136,21 +130,21 @@ impl Note {
 }
 
 /// All notes of a scene from byte `from` on, and where they end.
-pub(super) fn notes_since(scene: &Scene, from: usize) -> (Vec<Note>, usize) {
-    let text = match fs::read(scene.path(NOTES)) {
-        Err(error) if error.kind() == ErrorKind::NotFound => Vec::new(),
-        read => read.unwrap(),
-    };
-    let end = text.iter().rposition(|byte| *byte == b'\n').map_or(0, |last| last + 1);
-    let lines = str::from_utf8(&text[from..end]).unwrap().lines();
-    (lines.map(|line| serde_json::from_str(line).unwrap()).collect(), end)
+pub(super) fn notes_since(scene: &Scene, from: u64) -> (Vec<Note>, u64) {
+    let Ok(mut file) = File::open(scene.path(NOTES)) else { return (Vec::new(), from) };
+    file.seek(SeekFrom::Start(from)).unwrap();
+    let mut text = String::new();
+    file.read_to_string(&mut text).unwrap();
+    let whole = text.rfind('\n').map_or(0, |last| last + 1);
+    let notes = text[..whole].lines().map(|line| serde_json::from_str(line).unwrap());
+    (notes.collect(), from + whole as u64)
 }
 
-fn lock_of(gpu: u32) -> File {
+fn lock_of(gpu: GpuIndex) -> File {
     File::options().create(true).append(true).open(lock_name(gpu)).unwrap()
 }
 
-fn lock_name(gpu: u32) -> String {
+fn lock_name(gpu: GpuIndex) -> String {
     format!("gpu-{gpu}")
 }
 
@@ -175,11 +169,6 @@ fn boot_time() -> u64 {
     tv_sec.unsigned_abs() * 1_000_000_000 + tv_nsec.unsigned_abs()
 }
 
-fn wall_time() -> Time {
-    let Timespec { tv_sec, tv_nsec } = clock_gettime(ClockId::Realtime);
-    Time::from_micros(tv_sec.unsigned_abs() * 1_000_000 + tv_nsec.unsigned_abs() / 1_000)
-}
-
 #[test]
 fn a_command_notes_its_work_and_whom_it_meets() {
     if let Ok(orders) = env::var(ORDERS) {
@@ -201,7 +190,7 @@ fn a_command_notes_its_work_and_whom_it_meets() {
     // The process that the first one left is gone, or this one would meet it.
     (work.task, work.leaves_one) = ("asr".to_owned(), false);
     run(&work, 7);
-    let stranger = File::open(scene.path(&lock_name(1))).unwrap();
+    let stranger = File::open(scene.path(&lock_name(GpuIndex(1)))).unwrap();
     flock(stranger.as_fd(), FlockOperation::NonBlockingLockExclusive).unwrap();
     work.task = "tts".to_owned();
     run(&work, 7);

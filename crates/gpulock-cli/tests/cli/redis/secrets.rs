@@ -63,13 +63,13 @@ fn nobody_tells_the_password_of_a_url_right_or_wrong() {
         "redis://:canary@127.0.0.1:1/0".to_owned(),
         format!("redis+sentinel://:canary@{at}/main?sentinel_password=canary"),
         format!("redis+cluster://:canary@{at}"),
-        format!("rediss://:canary@{at}/0"),
         // Written wrongly.
         format!("redis://:can/canary@{at}/0"),
         format!("redis://:canary@{at}/0?pasword=canary"),
         format!("redis://:can#canary@{at}/0"),
         format!("redis://default:canary/{at}/0"),
         format!("redis://{at}/0?canary"),
+        format!("redis://canary@{at}/0"),
         format!("redis:canary@{at}/0"),
         format!("redis//:canary@{at}/0"),
     ] {
@@ -107,6 +107,22 @@ fn nobody_tells_the_password_of_a_file_right_or_wrong() {
     ] {
         scene.write("config.yml", &file);
         nobody_tells(&scene, &file);
+    }
+}
+
+/// Redis repeats what it does not understand, and some servers do not understand AUTH.
+#[test]
+fn nobody_tells_a_password_that_the_server_repeats() {
+    let mut scene = OnRedis::at(RedisServer::with(&["--rename-command", "AUTH", "LOGIN"]));
+    let at = place(&scene);
+    for url in [
+        format!("redis://:canary@{at}/0"),
+        format!("redis://me:can%61ry@{at}/0"),
+        format!("redis+cluster://:canary@{at}"),
+        format!("redis+sentinel://{at}/main?sentinel_password=canary"),
+    ] {
+        scene.set("GPULOCK_STORE", &url);
+        nobody_tells(&scene, &url);
     }
 }
 

@@ -22,8 +22,8 @@ impl Hosts {
     fn start() -> Self {
         let two = TwoHosts::start();
         let mut scene = Scene::with_config("gpus: [0]\n");
-        set_heartbeats(&mut scene, "300ms", "3s");
-        scene.set_lock("stop_grace", "100ms");
+        set_heartbeats(&mut scene, "300ms", "4s");
+        scene.set_lock("stop_grace", "1s");
         let socket = two.server().socket();
         scene.set("GPULOCK_STORE", &format!("redis+unix://{}{TRUST}", socket.display()));
         Self { scene, two }
@@ -32,9 +32,9 @@ impl Hosts {
     /// Starts `gpulock run` on a host.
     fn run(&self, host: Host, task: &str, script: &str) -> Running {
         let store = self.two.url() + TRUST;
-        let here = self.scene.command(&[
-            "--store", &store, "run", "--task", task, "--", "sh", "-c", script,
-        ]);
+        let here = self
+            .scene
+            .command(&["--store", &store, "run", "--task", task, "--", "sh", "-c", script]);
         // Who enters the mounts of another host begins at their root.
         let mut there = self.two.command(host, "env");
         there.arg("--chdir").arg(self.scene.path("")).arg(GPULOCK).args(here.get_args());
@@ -96,4 +96,16 @@ fn who_is_cut_off_stops_in_time_and_disturbs_nobody_when_the_network_is_back() {
     assert_eq!(last_note(&hosts.scene, "alive.notes"), last, "it worked no more");
     hosts.scene.write("go", "");
     next.ended().expect(0);
+}
+
+#[test]
+fn a_host_that_loses_its_power_leaves_its_gpu_to_another_one() {
+    let mut hosts = Hosts::start();
+    let (worker, next) = hosts.worker_and_next();
+    hosts.two.power_off(Host::A);
+    let began = hosts.began();
+    assert!(last_note(&hosts.scene, "alive.notes") < began);
+    hosts.scene.write("go", "");
+    next.ended().expect(0);
+    drop(worker);
 }

@@ -87,6 +87,17 @@ impl Address {
         Self::read(url).map_err(|reason| StoreError::BadUrl { url: masked(url), reason })
     }
 
+    /// What somebody else says, without our passwords in it.
+    pub(crate) fn without_secrets(&self, text: String) -> String {
+        let of_sentinels = match &self.servers {
+            Servers::Sentinels { login, .. } => login.password.as_deref(),
+            _ => None,
+        };
+        let secrets = self.login.password.as_deref().into_iter().chain(of_sentinels);
+        let hide = |text: String, secret: &str| text.replace(secret, "***");
+        secrets.filter(|secret| !secret.is_empty()).fold(text, hide)
+    }
+
     fn read(url: &str) -> Result<Self, String> {
         let Written { scheme, login, hosts, path, mut options } = Written::read(url)?;
         let login = Login::read(login, &mut options)?;

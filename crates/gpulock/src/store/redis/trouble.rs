@@ -64,6 +64,8 @@ fn trouble(address: &Address, error: &RedisError) -> Trouble {
 
 fn of_answer(address: &Address, error: &RedisError) -> Trouble {
     let (code, text) = said(error);
+    // A server that does not understand a command may repeat what came with it.
+    let text = address.without_secrets(text);
     let user = address.login.user.as_deref().unwrap_or("default");
     match (code.as_str(), &address.servers) {
         ("OOM", _) => MemoryFull,

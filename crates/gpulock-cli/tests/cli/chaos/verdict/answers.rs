@@ -69,6 +69,8 @@ impl Case<'_> {
                 Err("a run says that it got nothing, but its command began")
             }
             Answer::Code { code: 69, .. } if self.met_an_outage => Ok(()),
+            // For one that slept, an answer that waits for it is late.
+            Answer::Code { code: 69, .. } if self.suffered(Blow::Freeze) => Ok(()),
             Answer::Code { code: 69, .. } => Err("a run misses a store that was there"),
             Answer::Code { code: 75, .. } if run.ended - run.began < run.patience => {
                 Err("a run gives up before its time")
@@ -94,7 +96,7 @@ impl Case<'_> {
 
     /// A run says that it lost its lease.
     fn judge_loss(&self, said: &str) -> Result<(), &'static str> {
-        let how = self.life.and_then(|life| life.ended.as_ref()).map(|(_, how)| how);
+        let how = self.life.and_then(|life| life.ended.as_ref());
         let by_itself = OWN_DECISION.iter().any(|reason| said.contains(reason));
         match how {
             None => Err("a run says that it lost a lease, but none has ended"),
@@ -106,7 +108,7 @@ impl Case<'_> {
     /// A run ends with the code of its command, as if its lease had lasted as long.
     fn judge_end(&self, said: &str) -> Result<(), &'static str> {
         match self.life.and_then(|life| life.ended.as_ref()) {
-            Some((_, Ending::Released)) => Ok(()),
+            Some(Ending::Released) => Ok(()),
             Some(_) if said.contains(NOT_CONFIRMED) => Ok(()),
             _ => Err("a run does not say that its lease was lost"),
         }

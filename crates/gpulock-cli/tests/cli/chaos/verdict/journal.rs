@@ -1,9 +1,11 @@
 //! The journal, played again.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::mem::replace;
 
-use gpulock::core::{CancelReason, Cause, Counters, Ending, Event, GpuIndex, LeaseId, Time, Token};
-use gpulock::core::{Party, What};
+use gpulock::core::{
+    CancelReason, Cause, Counters, Ending, Event, GpuIndex, LeaseId, Party, Token, What,
+};
 
 /// What the journal tells, and what in it cannot be.
 #[derive(Default)]
@@ -23,10 +25,10 @@ pub(crate) struct Life {
     pub(crate) lease_id: LeaseId,
     pub(crate) task: String,
     pub(crate) gpus: Vec<GpuIndex>,
-    pub(crate) claimed_at: Option<Time>,
-    pub(crate) ended: Option<(Time, Ending)>,
-    /// When its GPUs could be lent again.
-    pub(crate) freed_at: Option<Time>,
+    pub(crate) was_claimed: bool,
+    pub(crate) ended: Option<Ending>,
+    /// Its GPUs can be lent again.
+    pub(crate) is_gone: bool,
 }
 
 impl Replay {
@@ -46,7 +48,7 @@ impl Replay {
     pub(super) fn findings(&self, counters: &Counters) -> Vec<String> {
         let mut findings = self.wrong.clone();
         for (token, life) in &self.leases {
-            if life.freed_at.is_none() {
+            if !life.is_gone {
                 findings.push(format!("the lease {token} of {} never ends", life.task));
             }
         }
@@ -85,18 +87,18 @@ impl Replay {
             }
             What::Claimed { token } => {
                 let life = self.current(lease_id, *token)?;
-                expect(life.claimed_at.replace(event.at).is_none(), "it was claimed before")
+                expect(!replace(&mut life.was_claimed, true), "it was claimed before")
             }
             What::StopRequested { token, .. } => self.current(lease_id, *token).map(|_| ()),
             What::Ended { token, gpus, how, draining, held_micros } => {
                 self.counted.held_micros += held_micros;
                 self.count_end(how);
                 let life = self.current(lease_id, *token)?;
-                life.ended = Some((event.at, how.clone()));
+                life.ended = Some(how.clone());
                 expect(life.gpus == *gpus, "it has other GPUs")?;
-                if *draining { Ok(()) } else { self.free(event.at, *token) }
+                if *draining { Ok(()) } else { self.free(*token) }
             }
-            What::Drained { token, .. } => self.free(event.at, *token),
+            What::Drained { token, .. } => self.free(*token),
             What::Resumed { .. } | What::Configured { .. } => Ok(()),
         }
     }
@@ -109,9 +111,9 @@ impl Replay {
             lease_id: party.lease_id,
             task: party.task.to_string(),
             gpus: gpus.to_vec(),
-            claimed_at: None,
+            was_claimed: false,
             ended: None,
-            freed_at: None,
+            is_gone: false,
         };
         self.leases.insert(token, life);
         let keepers: Vec<_> = gpus.iter().filter_map(|gpu| self.kept.insert(*gpu, token)).collect();
@@ -135,10 +137,10 @@ impl Replay {
     }
 
     /// The GPUs of a lease that is over can be lent again.
-    fn free(&mut self, at: Time, token: Token) -> Result<(), String> {
+    fn free(&mut self, token: Token) -> Result<(), String> {
         let life = self.leases.get_mut(&token).ok_or("nobody was granted it")?;
         expect(life.ended.is_some(), "it is not over")?;
-        expect(life.freed_at.replace(at).is_none(), "it was freed before")?;
+        expect(!replace(&mut life.is_gone, true), "it was freed before")?;
         for gpu in &life.gpus {
             if self.kept.remove(gpu) != Some(token) {
                 return Err(format!("GPU {gpu} is not kept by it"));
@@ -156,7 +158,7 @@ impl Replay {
     }
 
     fn living(&self, lease_id: LeaseId) -> Option<Token> {
-        let is_it = |life: &Life| life.lease_id == lease_id && life.freed_at.is_none();
+        let is_it = |life: &Life| life.lease_id == lease_id && !life.is_gone;
         self.kept.values().copied().find(|token| self.leases.get(token).is_some_and(is_it))
     }
 }

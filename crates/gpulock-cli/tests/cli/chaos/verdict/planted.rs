@@ -19,7 +19,6 @@ pub(super) fn ends(number: u32, at: u64) -> Note {
 fn note(number: u32, at: u64, gpus: &[u32], what: Moment) -> Note {
     Note {
         at,
-        store_time: Time::from_micros(at),
         pid: number.cast_signed(),
         task: format!("run{number}"),
         lease_id: LeaseId::from_bits(number.into()),
