@@ -1,14 +1,16 @@
 //! The acceptance run of the Redis store: 64 workers want 3 GPUs of one private server while
-//! processes are killed and frozen and the server dies and comes back, and then a machine
-//! goes through everything that was written down.
+//! processes are killed and frozen and the server dies and comes back. Then a machine goes
+//! through everything that was written down.
 //!
 //! - The workers ([`crew`]) call `gpulock run` again and again. What they run ([`work`]) notes
-//!   when it begins and ends, and knows by a lock of the kernel whether it is alone.
-//! - Three times a second somebody dies, is frozen beyond the deadline of the lease, or is
-//!   told to stop; every five seconds the server is killed and started again ([`nemesis`]).
-//! - In the end all faults are healed. Every run has to end, and the pool has to be free.
-//! - The [`verdict`] is over the commands' notes, the [`journal`] of the pool, its sums, and
-//!   the answer of every run. Its own tests plant what it has to find.
+//!   when it begins and ends, and learns from the kernel whether it is alone on its GPUs.
+//! - Three times a second somebody dies, is frozen (mostly beyond the deadline of the lease)
+//!   or is told to stop. Every five seconds the server is killed and started again
+//!   ([`nemesis`]).
+//! - In the end all faults are healed. Every run has to end, no process may be left, and the
+//!   pool has to be free.
+//! - The [`verdict`] is over the commands' notes, the [`journal`] of the pool, the store's sums
+//!   and the answer of every run. Its own tests plant what it has to find.
 //!
 //! Two variables of the environment change it; the times that things take, a seed does not
 //! repeat:
@@ -122,16 +124,20 @@ impl<'a> Chaos<'a> {
         self.crew.close();
         self.until_idle();
         let until = Instant::now() + LIVENESS;
-        loop {
+        let mut rest = loop {
             // With nobody waiting, nothing happens until the next request. This is the one.
             self.crew.take_all();
             self.until_idle();
             let rest = self.rest();
             if rest.is_empty() || Instant::now() > until {
-                self.journal.finish();
-                return rest;
+                break rest;
             }
+        };
+        self.journal.finish();
+        if self.journal.has_gaps {
+            rest.push("the journal has lost events, or was read too seldom".to_owned());
         }
+        rest
     }
 
     fn until_idle(&mut self) {

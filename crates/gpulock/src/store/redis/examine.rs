@@ -114,14 +114,12 @@ fn memory(info: &Info) -> Remark {
         ),
         (policy, 0) => Remark::warning(
             "memory",
-            format!("the policy is {policy}: as soon as there is a limit, leases can be evicted"),
+            format!("the policy is {policy}: as soon as there is a limit, keys are thrown away"),
         )
         .hint(keep),
         (policy, _) => Remark::bad(
             "memory",
-            format!(
-                "the policy is {policy}: the server throws leases away when its memory is full"
-            ),
+            format!("the policy is {policy}: the server throws keys away when its memory is full"),
         )
         .hint(keep),
     }

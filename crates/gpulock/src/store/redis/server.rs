@@ -19,7 +19,7 @@ pub(super) struct Server {
     /// How long it had run by then.
     uptime: Duration,
     /// It has followed another master before, whose latest writes it may never have got.
-    was_promoted: bool,
+    may_lag: bool,
     /// Nothing that was answered is lost, or the user says that this is none of our affairs.
     forgets_nothing: bool,
     /// Whether requests wait for what it may have forgotten.
@@ -42,15 +42,14 @@ impl Server {
     }
 
     fn from_info(info: &Info, address: &Address) -> Self {
-        let was_promoted = info.was_promoted();
-        let forgets_nothing = match was_promoted {
-            true => address.min_replicas > 0,
-            false => info.is_on("aof_enabled"),
-        };
+        // What was confirmed by replicas is not lost when one of them takes over; only when
+        // it is restarted later, as with any other server.
+        let may_lag = info.was_promoted() && address.min_replicas == 0;
+        let forgets_nothing = info.is_on("aof_enabled") && !may_lag;
         Self {
             run_id: info.text("run_id").map(str::to_owned),
             uptime: Duration::from_secs(info.number("uptime_in_seconds").unwrap_or(0)),
-            was_promoted,
+            may_lag,
             forgets_nothing: forgets_nothing || address.after_restart == AfterRestart::Trust,
             waits: address.after_restart != AfterRestart::Refuse,
             connected_at: BootTime::now(),
@@ -66,7 +65,7 @@ impl Server {
     pub(super) fn incarnation(&self, view: &View) -> Option<Incarnation> {
         let id = self.run_id.clone().filter(|_| !self.forgets_nothing)?;
         // Nobody knows when it was promoted, but it was before we called it.
-        let ago = match self.was_promoted {
+        let ago = match self.may_lag {
             true => self.connected_at.elapsed(),
             false => self.uptime + self.connected_at.elapsed(),
         };
@@ -77,4 +76,47 @@ impl Server {
 
 fn micros(span: Duration) -> u64 {
     u64::try_from(span.as_micros()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::Versions;
+
+    fn view() -> View {
+        View {
+            pool: Default::default(),
+            versions: Versions::default(),
+            now: Time::from_micros(1_000_000_000),
+            ahead: None,
+            incarnation: None,
+        }
+    }
+
+    /// How long before now the server may have forgotten what it was told, in seconds.
+    fn forgets_after(info: &str, options: &str) -> Option<u64> {
+        let address = Address::parse(&format!("redis://h{options}")).unwrap();
+        let told = format!("run_id:one\r\nuptime_in_seconds:100\r\n{info}");
+        let server = Server::from_info(&Info::new(told), &address);
+        let since = server.incarnation(&view())?.since;
+        Some(view().now.since(since).as_secs())
+    }
+
+    #[test]
+    fn what_a_server_may_have_forgotten() {
+        let (log, none) = ("aof_enabled:1\r\n", "aof_enabled:0\r\n");
+        let promoted = |info: &str| format!("{info}master_replid2:8f1c\r\n");
+        for (info, options, forgets) in [
+            (log.to_owned(), "", None),
+            (none.to_owned(), "", Some(100)),
+            (none.to_owned(), "?after_restart=trust", None),
+            // It took over, or was restarted from a snapshot: nobody can tell.
+            (promoted(log), "", Some(0)),
+            (promoted(none), "", Some(0)),
+            (promoted(log), "?min_replicas=1", None),
+            (promoted(none), "?min_replicas=1", Some(100)),
+        ] {
+            assert_eq!(forgets_after(&info, options), forgets, "{info:?} {options}");
+        }
+    }
 }

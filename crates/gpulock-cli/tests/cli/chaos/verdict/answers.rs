@@ -2,6 +2,7 @@
 //! happened.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use gpulock::core::Ending;
 
@@ -44,8 +45,8 @@ pub(super) fn findings(evidence: &Evidence<'_>, replay: &Replay) -> Vec<String> 
             Moment::Ends { code } => Some(code),
             Moment::Begins { .. } => None,
         });
-        let outages = evidence.outages.iter();
-        let met_an_outage = outages.clone().any(|(from, to)| *from < run.ended && run.began < *to);
+        let mut outages = evidence.outages.iter();
+        let met_an_outage = outages.any(|(from, to)| *from < run.ended && run.began < *to);
         let (has_begun, life) = (!notes.is_empty(), lives.get(task).copied());
         Case { run, has_begun, command_ended, life, met_an_outage }
     });
@@ -68,9 +69,13 @@ impl Case<'_> {
             Answer::Code { code: 69 | 75, .. } if self.has_begun => {
                 Err("a run says that it got nothing, but its command began")
             }
-            Answer::Code { code: 69, .. } if self.met_an_outage => Ok(()),
+            Answer::Code { code: 69, .. } if run.patience > Duration::ZERO => {
+                Err("a run has no patience with the store")
+            }
             // For one that slept, an answer that waits for it is late.
-            Answer::Code { code: 69, .. } if self.suffered(Blow::Freeze) => Ok(()),
+            Answer::Code { code: 69, .. } if self.met_an_outage || self.suffered(Blow::Freeze) => {
+                Ok(())
+            }
             Answer::Code { code: 69, .. } => Err("a run misses a store that was there"),
             Answer::Code { code: 75, .. } if run.ended - run.began < run.patience => {
                 Err("a run gives up before its time")
@@ -117,8 +122,6 @@ impl Case<'_> {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use gpulock::core::{Cause, Counters, Event};
 
     use super::super::planted::{begins, claimed, code, ended, ends, granted, run};
@@ -178,11 +181,16 @@ mod tests {
     }
 
     #[test]
-    fn only_an_outage_makes_a_store_unusable() {
-        let told = "error: the store does not answer";
-        assert_eq!(found(run(1, 11, code(69, told)), &[], &[]), None);
-        let found = found(run(1, 9, code(69, told)), &[], &[]);
-        assert_eq!(found.unwrap(), "a run misses a store that was there");
+    fn only_an_outage_makes_a_store_unusable_and_only_for_who_does_not_wait() {
+        let told = |seconds, patience| {
+            let said = "error: the store cannot be reached";
+            found(Run { patience, ..run(1, seconds, code(69, said)) }, &[], &[])
+        };
+        assert_eq!(told(11, Duration::ZERO), None);
+        let invented = told(9, Duration::ZERO);
+        assert_eq!(invented.unwrap(), "a run misses a store that was there");
+        let hasty = told(11, Duration::from_secs(30));
+        assert_eq!(hasty.unwrap(), "a run has no patience with the store");
     }
 
     #[test]
