@@ -81,7 +81,9 @@ impl From<gpulock::Error> for Failure {
             Error::Store(StoreError::BadUrl { .. }) => Code::Configuration,
             Error::Store(_) => Code::Store,
             // It could be met later.
-            Error::NotAcquired(_) | Error::Refused(Refusal::Closed { .. }) => Code::NotAcquired,
+            Error::NotAcquired(_)
+            | Error::Duplicate(_)
+            | Error::Refused(Refusal::Closed { .. }) => Code::NotAcquired,
             Error::Refused(_) | Error::Name(_) => Code::Usage,
             Error::Lost(_) => Code::Lost,
             Error::Driver(_) | Error::CalledOff | Error::Start(_) => Code::Internal,

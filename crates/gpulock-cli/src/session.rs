@@ -3,10 +3,10 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use gpulock::config::{Config, Gpus, Loaded, OnStoreError, Origin, Severity, Sources};
+use gpulock::config::{Config, Loaded, Origin, Severity, Sources};
 use gpulock::core::PoolName;
 use gpulock::store::Store;
-use gpulock::{Client, DefaultPlace, Options, Polling, connect};
+use gpulock::{Client, DefaultPlace, Options, connect};
 
 use crate::args::Cli;
 use crate::exit::{Code, Failure};
@@ -117,41 +117,8 @@ impl Session {
         pool: PoolName,
     ) -> Result<Client, Failure> {
         let runtime = tokio::runtime::Handle::current();
-        let options = Options { pool, ..self.options() };
+        let options = Options { pool, ..Options::from(self.config()) };
         Ok(Client::builder(store).options(options).on(runtime).build()?)
-    }
-
-    fn options(&self) -> Options {
-        let config = self.config();
-        let lock = &config.gpu_lock;
-        let heartbeat = &config.gpu_lock_monitor.heartbeat;
-        Options {
-            pool: self.pool.clone(),
-            gpus: match &config.gpus {
-                Gpus::Auto => None,
-                Gpus::These(gpus) => Some(gpus.clone()),
-            },
-            polling: Polling {
-                first: lock.poll_interval,
-                longest: lock.longest_pause(),
-                doubles: lock.exponential_backoff,
-                wake_ups: lock.use_event_driven,
-            },
-            heartbeat_interval: heartbeat.interval,
-            heartbeat_timeout: heartbeat.timeout,
-            max_wait: lock.max_wait_time,
-            store_patience: match lock.on_store_error {
-                OnStoreError::Wait => lock.max_wait_time.max(lock.store_patience),
-                OnStoreError::Fail | OnStoreError::RunUnlocked => lock.store_patience,
-            },
-            stop_grace: lock.stop_grace,
-            claim_time: lock.claim_time,
-            inside: std::env::var("GPULOCK_LEASE_ID")
-                .iter()
-                .filter_map(|id| id.parse().ok())
-                .collect(),
-            ..Options::default()
-        }
     }
 }
 

@@ -1,5 +1,6 @@
 //! Everything that can be asked of a pool.
 
+use crate::event::Party;
 use crate::gpu::Inventory;
 use crate::ids::{LeaseId, LeaseRef};
 use crate::lease::Progress;
@@ -28,10 +29,15 @@ pub enum Command {
     Renew(Vec<Renewal>),
     /// Give a lease back: its work is over.
     Release(LeaseRef),
+    /// Give a lease back whose process is about to end, and may use its GPUs until then.
+    Retire(LeaseRef),
     /// Leave the queue, or give back a grant that was not picked up.
     Cancel {
         /// The request.
         lease_id: LeaseId,
+        /// Which run gives up, if there are several of the task, see
+        /// [`Owner::run`](crate::Owner::run).
+        run: Option<u64>,
         /// Why it gave up.
         reason: CancelReason,
     },
@@ -55,6 +61,15 @@ pub enum Command {
     },
     /// Tell what the kernel says about processes.
     Observe(Evidence),
+    /// Tell what went wrong around a lease, so that it is counted and remembered.
+    Report {
+        /// What went wrong.
+        incident: Incident,
+        /// The error, for people.
+        error: String,
+        /// Whose lease it was.
+        party: Party,
+    },
     /// Let time pass: expire what is due and hand out what is free.
     Tick {
         /// Where the caller looks from; `None` if it cannot see processes.
@@ -83,6 +98,20 @@ pub struct Renewal {
     pub lease: LeaseRef,
     /// How far the work is; `None` leaves the last word standing.
     pub progress: Option<Progress>,
+}
+
+/// What went wrong around a lease.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Incident {
+    /// Its release was not confirmed at the first attempt.
+    NormalReleaseFailure,
+    /// It was released on a second way, after the first had failed.
+    EmergencyRelease,
+    /// The store answered its release with an error.
+    ReleaseScriptError,
+    /// No release was confirmed: it is left to its deadline.
+    CriticalFailure,
 }
 
 /// Why a waiter left.

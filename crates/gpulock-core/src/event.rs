@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::command::CancelReason;
+use crate::command::{CancelReason, Incident};
 use crate::gpu::{GpuIndex, Inventory};
 use crate::ids::{LeaseId, Token};
 use crate::lease::{Ending, Lease};
@@ -106,6 +106,13 @@ pub enum What {
         /// After how long.
         waited_micros: u64,
     },
+    /// Something went wrong around a lease.
+    Incident {
+        /// What.
+        incident: Incident,
+        /// The error, for people.
+        error: String,
+    },
     /// The store has begun another life and may have forgotten leases.
     Resumed {
         /// Nothing is lent before; `None` if none that it may have forgotten can still run.
@@ -141,6 +148,12 @@ pub struct Counters {
     pub dropped: u64,
     /// Commands that named a lease which was not the current one.
     pub ownership_violations: u64,
+    /// Releases that were not confirmed at the first attempt.
+    pub normal_release_failures: u64,
+    /// Releases on a second way, after the first had failed.
+    pub emergency_releases: u64,
+    /// Releases that the store answered with an error.
+    pub release_script_errors: u64,
     /// Time spent waiting by all granted requests, in microseconds.
     pub waited_micros: u64,
     /// Time held by all ended leases, in microseconds.
@@ -169,10 +182,20 @@ impl Counters {
             What::Cancelled { reason: CancelReason::TimedOut, .. } => self.timed_out += 1,
             What::Cancelled { reason: CancelReason::GaveUp, .. } => self.cancelled += 1,
             What::Dropped { .. } => self.dropped += 1,
+            What::Incident { incident: Incident::NormalReleaseFailure, .. } => {
+                self.normal_release_failures += 1;
+            }
+            What::Incident { incident: Incident::EmergencyRelease, .. } => {
+                self.emergency_releases += 1;
+            }
+            What::Incident { incident: Incident::ReleaseScriptError, .. } => {
+                self.release_script_errors += 1;
+            }
             What::Queued { .. }
             | What::Claimed { .. }
             | What::StopRequested { .. }
             | What::Drained { .. }
+            | What::Incident { incident: Incident::CriticalFailure, .. }
             | What::Resumed { .. }
             | What::Configured { .. } => {}
         }

@@ -30,7 +30,7 @@ mod step;
 mod time;
 mod turn;
 
-pub use command::{CancelReason, Command, Evidence, Renewal, SeizeMode, Subject};
+pub use command::{CancelReason, Command, Evidence, Incident, Renewal, SeizeMode, Subject};
 pub use event::{Counters, Event, Party, What};
 pub use gpu::{Gpu, GpuIndex, GpuRef, Inventory, InventorySource};
 pub use ids::{Channel, LeaseId, LeaseRef, Token};

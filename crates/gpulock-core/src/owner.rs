@@ -45,12 +45,27 @@ pub struct Owner {
     /// The asking process. `None` when nobody can look at it (a caller of the HTTP API):
     /// then only heartbeats tell whether it lives.
     pub process: Option<OwnProcess>,
+    /// Tells apart the runs of one task that a task queue has delivered more than once:
+    /// they ask with the same lease id. `None`: whoever asks with the id is the owner.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub run: Option<u64>,
 }
 
 impl Owner {
     /// Where this owner's processes can be seen from, if from anywhere.
     pub fn sight(&self) -> Option<&Sight> {
         self.process.as_ref().map(|own| &own.sight)
+    }
+
+    /// Whether what this owner asked for is answered to `run`, which names the same lease id.
+    pub(crate) fn answers_to(&self, run: Option<u64>) -> bool {
+        self.run.is_none() || self.run == run
+    }
+
+    /// The same owner while it is not there: nobody can look at it, and whoever comes with
+    /// its lease id stands in its place.
+    pub(crate) fn away(self) -> Self {
+        Self { process: None, run: None, ..self }
     }
 }
 

@@ -140,12 +140,16 @@ impl Pool {
                     Command::Claim { lease, group } => turn.claim(lease, group),
                     Command::Renew(renewals) => turn.renew(renewals),
                     Command::Release(lease) => turn.release(lease),
-                    Command::Cancel { lease_id, reason } => turn.cancel(lease_id, reason),
+                    Command::Retire(lease) => turn.retire(lease),
+                    Command::Cancel { lease_id, run, reason } => turn.cancel(lease_id, run, reason),
                     Command::AskToStop { lease, reason } => turn.ask_to_stop(lease, reason),
                     Command::Seize { lease, by, reason, mode } => {
                         turn.seize(lease, crate::lease::Ending::Seized { by, reason }, mode)
                     }
                     Command::Observe(evidence) => turn.observe(&evidence),
+                    Command::Report { incident, error, party } => {
+                        turn.report(incident, error, party)
+                    }
                     Command::Tick { sight } => turn.tick(sight.as_ref()),
                     Command::Resume { incarnation, closed_until } => {
                         turn.resume(incarnation, closed_until)

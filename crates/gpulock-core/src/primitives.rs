@@ -24,6 +24,16 @@ impl Turn<'_> {
         found
     }
 
+    /// Whoever has come for a grant is its owner from now on: the one that asked for it may
+    /// have left meanwhile.
+    pub(crate) fn pick_up_as(&mut self, index: usize, asker: Request) -> Reply {
+        let lease = &mut self.pool.leases[index];
+        if matches!(lease.phase, Phase::Granted { .. }) && !lease.supervised {
+            (lease.owner, lease.channel) = (asker.owner, asker.channel);
+        }
+        self.pick_up(index)
+    }
+
     /// The owner has its grant in hand.
     pub(crate) fn pick_up(&mut self, index: usize) -> Reply {
         let now = self.now;
@@ -53,7 +63,7 @@ impl Turn<'_> {
         let phase = if hears_it_now && !waiter.supervised {
             Phase::held(self.now, waiter.term, self.now)
         } else {
-            Phase::Granted { claim_by: self.now + self.pool.ledger.settings.claim_time }
+            Phase::Granted { claim_by: self.claim_by(&waiter) }
         };
         if !hears_it_now {
             self.wake(waiter.channel.clone(), waiter.lease_id, Why::Granted);
@@ -63,6 +73,19 @@ impl Turn<'_> {
         self.note(what, Some(Party::from(&waiter)));
         self.pool.leases.push(Lease::new(waiter, token, gpus, self.now, phase));
         self.put_lease(self.pool.leases.len() - 1);
+    }
+
+    /// Until when a grant is kept for a waiter that does not hear of it at once.
+    fn claim_by(&self, waiter: &Waiter) -> Time {
+        let mut claim_by = self.now + self.pool.ledger.settings.claim_time;
+        if waiter.comes_back {
+            claim_by = claim_by.max(waiter.seen_at + waiter.patience);
+        }
+        match waiter.term {
+            Term::Heartbeats(_) => claim_by,
+            // It runs from the grant: after that there is nothing left to pick up.
+            Term::Fixed(span) => claim_by.min(self.now + span),
+        }
     }
 
     /// Ends a lease. If `drain`, and if anybody could ever tell whether its processes are
@@ -99,7 +122,10 @@ impl Turn<'_> {
         self.note(what, Some(Party::from(&lease)));
     }
 
-    pub(crate) fn enqueue(&mut self, waiter: Waiter) -> Reply {
+    pub(crate) fn enqueue(&mut self, mut waiter: Waiter) -> Reply {
+        if waiter.comes_back {
+            (waiter.owner, waiter.channel) = (waiter.owner.away(), None);
+        }
         let (wants, priority) = (waiter.wants.clone(), waiter.priority);
         self.note(What::Queued { wants, priority }, Some(Party::from(&waiter)));
         self.changes.waiters.insert(waiter.lease_id, Some(waiter.clone()));
@@ -218,6 +244,7 @@ impl Waiter {
             term: request.term,
             supervised: request.supervised,
             patience: request.patience.unwrap_or_default(),
+            comes_back: request.comes_back,
             channel: request.channel,
             arrived_at: now,
             seen_at: now,

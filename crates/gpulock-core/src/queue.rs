@@ -65,6 +65,9 @@ pub struct Waiter {
     pub supervised: bool,
     /// How long it may go unseen before it drops out.
     pub patience: Duration,
+    /// See [`Request::comes_back`](crate::Request::comes_back).
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub comes_back: bool,
     /// Where it listens.
     pub channel: Option<Channel>,
     /// When it joined.

@@ -34,6 +34,9 @@ pub struct Request {
     /// How long the waiter may go unseen before it drops out of the queue. `None`: it does
     /// not queue at all and is told `busy`.
     pub patience: Option<Duration>,
+    /// The asker does not stay: it comes back within `patience`, perhaps as another process.
+    /// Its place in the queue is kept until then, and so is a grant.
+    pub comes_back: bool,
     /// Where the waiter listens for its grant and the holder for a request to stop.
     pub channel: Option<Channel>,
     /// Leases inside which this request is made (`gpulock run` inside `gpulock run`): it

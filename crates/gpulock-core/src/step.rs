@@ -48,6 +48,9 @@ pub enum Reply {
     Waiting,
     /// The request cannot be met now and does not want to wait.
     Busy,
+    /// Another run of the same task has this lease id, holds or waits, and is not known to
+    /// be dead.
+    Duplicate,
     /// One answer for each heartbeat.
     Renewed(Vec<Renewed>),
     /// It is done.

@@ -1,6 +1,6 @@
 //! One turn of the rules: the handlers behind [`Pool::step`].
 
-use crate::command::{CancelReason, Evidence, Renewal, SeizeMode, Subject};
+use crate::command::{CancelReason, Evidence, Incident, Renewal, SeizeMode, Subject};
 use crate::event::{Event, Party, What, micros};
 use crate::gpu::Inventory;
 use crate::ids::{LeaseId, LeaseRef};
@@ -92,26 +92,45 @@ impl<'a> Turn<'a> {
 
     pub(crate) fn acquire(&mut self, request: Request, wants: Wants) -> Reply {
         self.forgive_silent_drains(request.owner.sight());
-        if let Some(index) = self.pool.leases.iter().position(|l| l.lease_id == request.lease_id) {
-            return self.pick_up(index);
-        }
         let lease_id = request.lease_id;
-        if let Some(waiter) = self.pool.asker.as_mut().filter(|w| w.lease_id == lease_id) {
-            waiter.seen_at = self.now;
-            return Reply::Waiting;
-        }
-        if let Some(waiter) = self.pool.window.iter_mut().find(|w| w.lease_id == lease_id) {
-            waiter.seen_at = self.now;
-            self.hand_out(Some(lease_id));
-            if let Some(lease) = self.pool.lease(lease_id) {
-                return Reply::Granted(lease.clone());
+        if let Some(index) = self.pool.leases.iter().position(|l| l.lease_id == lease_id) {
+            if !self.pool.leases[index].owner.answers_to(request.owner.run) {
+                return Reply::Duplicate;
             }
-            if self.pool.waiter(lease_id).is_some() {
-                return Reply::Waiting;
+            return self.pick_up_as(index, request);
+        }
+        if let Some(waiter) = self.pool.waiter(lease_id) {
+            if !waiter.owner.answers_to(request.owner.run) {
+                return Reply::Duplicate;
+            }
+            if let Some(reply) = self.ask_again(&request) {
+                return reply;
             }
             // It had wanted a GPU that the pool has no more, and now asks for another.
         }
         self.join(request, wants)
+    }
+
+    /// Asks on behalf of a waiter; `None` if it is no longer one.
+    fn ask_again(&mut self, request: &Request) -> Option<Reply> {
+        let (lease_id, now) = (request.lease_id, self.now);
+        if let Some(waiter) = self.pool.asker.as_mut().filter(|w| w.lease_id == lease_id) {
+            waiter.seen_at = now;
+            return Some(Reply::Waiting);
+        }
+        let place = self.pool.window.iter().position(|w| w.lease_id == lease_id)?;
+        let waiter = &mut self.pool.window[place];
+        waiter.seen_at = now;
+        // If it is granted now, it is to whoever has come.
+        let owner = std::mem::replace(&mut waiter.owner, request.owner.clone());
+        let channel = std::mem::replace(&mut waiter.channel, request.channel.clone());
+        self.hand_out(Some(lease_id));
+        if let Some(lease) = self.pool.lease(lease_id) {
+            return Some(Reply::Granted(lease.clone()));
+        }
+        let waiter = self.pool.window.iter_mut().find(|w| w.lease_id == lease_id)?;
+        (waiter.owner, waiter.channel) = (owner, channel);
+        Some(Reply::Waiting)
     }
 
     fn join(&mut self, request: Request, wants: Wants) -> Reply {
@@ -208,7 +227,31 @@ impl<'a> Turn<'a> {
         Reply::Done
     }
 
-    pub(crate) fn cancel(&mut self, lease_id: LeaseId, reason: CancelReason) -> Reply {
+    pub(crate) fn retire(&mut self, lease: LeaseRef) -> Reply {
+        let Some(index) = self.current(lease) else { return Reply::Lost };
+        if self.pool.leases[index].is_over() {
+            return Reply::Lost;
+        }
+        self.end(index, Ending::Released, true);
+        Reply::Done
+    }
+
+    pub(crate) fn report(&mut self, incident: Incident, error: String, party: Party) -> Reply {
+        self.note(What::Incident { incident, error }, Some(party));
+        Reply::Done
+    }
+
+    pub(crate) fn cancel(
+        &mut self,
+        lease_id: LeaseId,
+        run: Option<u64>,
+        reason: CancelReason,
+    ) -> Reply {
+        let lease_owner = self.pool.lease(lease_id).map(|lease| &lease.owner);
+        let owner = lease_owner.or(self.pool.waiter(lease_id).map(|waiter| &waiter.owner));
+        if owner.is_some_and(|owner| !owner.answers_to(run)) {
+            return Reply::Duplicate;
+        }
         let granted = self.pool.leases.iter().position(|l| l.lease_id == lease_id);
         if let Some(index) = granted {
             // The grant and the decision to give up crossed: nobody used it.

@@ -4,13 +4,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use gpulock_core::{
-    Command, GpuRef, Inventory, InventorySource, LeaseId, LeaseRef, Owner, PoolName, Refusal,
-    Reply, Request, SeizeMode, Settings, TaskName,
+    Command, Counters, GpuRef, Inventory, InventorySource, LeaseId, LeaseRef, Owner, PoolName,
+    Refusal, Reply, Request, SeizeMode, Settings, Subject, TaskName,
 };
 use tokio::runtime::Handle;
 use tokio::sync::{OnceCell, oneshot, watch};
 
 use crate::clock::BootTime;
+use crate::config::{Config, Gpus, OnStoreError};
 use crate::engine::Engine;
 use crate::error::Error;
 use crate::gpus;
@@ -84,6 +85,39 @@ impl Default for Options {
             claim_time: Duration::from_secs(10),
             client_name: concat!("gpulock ", env!("CARGO_PKG_VERSION")).to_owned(),
             inside: Vec::new(),
+        }
+    }
+}
+
+impl From<&Config> for Options {
+    /// What a configuration says, for the default pool; leases inside which this process
+    /// runs are those of `GPULOCK_LEASE_ID`.
+    fn from(config: &Config) -> Self {
+        let lock = &config.gpu_lock;
+        let heartbeat = &config.gpu_lock_monitor.heartbeat;
+        let around = std::env::var("GPULOCK_LEASE_ID");
+        Self {
+            gpus: match &config.gpus {
+                Gpus::Auto => None,
+                Gpus::These(gpus) => Some(gpus.clone()),
+            },
+            polling: Polling {
+                first: lock.poll_interval,
+                longest: lock.longest_pause(),
+                doubles: lock.exponential_backoff,
+                wake_ups: lock.use_event_driven,
+            },
+            heartbeat_interval: heartbeat.interval,
+            heartbeat_timeout: heartbeat.timeout,
+            max_wait: lock.max_wait_time,
+            store_patience: match lock.on_store_error {
+                OnStoreError::Wait => lock.max_wait_time.max(lock.store_patience),
+                OnStoreError::Fail | OnStoreError::RunUnlocked => lock.store_patience,
+            },
+            stop_grace: lock.stop_grace,
+            claim_time: lock.claim_time,
+            inside: around.iter().filter_map(|id| id.parse().ok()).collect(),
+            ..Self::default()
         }
     }
 }
@@ -206,6 +240,38 @@ impl Client {
         self.configure(&self.inner.patience(&|_| {})).await
     }
 
+    /// Looks at the processes of this host that hold or wait, and tells the store of those
+    /// that are gone. How many those were.
+    ///
+    /// # Errors
+    /// If the store cannot be used.
+    pub async fn sweep(&self) -> Result<usize, Error> {
+        let stored = &self.inner.stored;
+        let patience = self.inner.patience(&|_| {});
+        let view = stored.read_patiently(&patience).await?;
+        let waiters = stored.store.waiters(&stored.pool, usize::MAX >> 1).await?;
+        let (sight, scope) = (self.inner.owner.sight().cloned(), stored.store.scope());
+        let gone = Witness::new(sight, scope, self.inner.options.stop_grace)
+            .find_gone(&view.pool, &waiters, view.now);
+        for seen in &gone {
+            let asking = match seen.subject {
+                Subject::Waiter(lease_id) => Some(lease_id),
+                Subject::Lease(_) => None,
+            };
+            stored.step_patiently(&Command::Observe(seen.clone()), asking, &patience).await?;
+        }
+        Ok(gone.len())
+    }
+
+    /// The running sums of the pool.
+    ///
+    /// # Errors
+    /// If the store cannot be read.
+    pub async fn counters(&self) -> Result<Counters, Error> {
+        let stored = &self.inner.stored;
+        Ok(stored.store.read(&stored.pool, None).await?.pool.ledger.counters)
+    }
+
     /// Waits until nothing is left to be said to the store, for at most `patience`.
     /// `false` if something is.
     pub async fn settle(&self, patience: Duration) -> bool {
@@ -260,11 +326,12 @@ impl Client {
         let wait = Wait {
             stored,
             post,
-            polling: &options.polling,
+            polling: &asking.polling,
             request: asking.request(),
             command: &asking.command,
             bounds: asking.bounds,
             witness: Witness::new(owner.sight().cloned(), scope, options.stop_grace),
+            other_run: None,
             state: &asking.state,
         };
         // On the heap: as part of this future it would be moved over the stack again and again.
@@ -309,6 +376,7 @@ pub(crate) struct Asking {
     pub(crate) bounds: Bounds,
     /// Between two heartbeats of the lease.
     pub(crate) interval: Duration,
+    pub(crate) polling: Polling,
     pub(crate) state: watch::Sender<WaitState>,
 }
 

@@ -20,6 +20,9 @@ pub enum Error {
     /// The GPUs were not free in time.
     #[error("{0}")]
     NotAcquired(Box<NotAcquired>),
+    /// Another run of the same task holds or waits.
+    #[error("{0}")]
+    Duplicate(Box<Duplicate>),
     /// The lease is no longer the caller's.
     #[error("the lease is lost: {0}")]
     Lost(String),
@@ -49,6 +52,9 @@ impl Error {
             ),
             Self::Driver(_) => Some(
                 "list the GPUs in config.yml (`gpus: [0, 1]`) to do without the driver".to_owned(),
+            ),
+            Self::Duplicate(_) => Some(
+                "the task queue has delivered this task more than once; a longer visibility timeout avoids that".to_owned(),
             ),
             Self::Lost(_) | Self::Name(_) | Self::CalledOff | Self::Start(_) => None,
         }
@@ -87,6 +93,22 @@ pub struct NotAcquired {
     pub holders: Vec<Holder>,
     /// How long nothing is lent, because the store came back and may have forgotten leases.
     pub closed_for: Option<Duration>,
+}
+
+/// Another run of the same task, which is alive.
+#[derive(Clone, Debug)]
+pub struct Duplicate {
+    /// Who it is.
+    pub other: Holder,
+    /// It still waits.
+    pub waits: bool,
+}
+
+impl fmt::Display for Duplicate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let does = if self.waits { "waits" } else { "runs" };
+        write!(f, "another run of this task {does} already: {}", self.other)
+    }
 }
 
 /// Somebody who holds GPUs, for people.

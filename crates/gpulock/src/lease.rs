@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use gpulock_core::{
     Command, Ending, Event, Gpu, GpuIndex, LeaseId, LeaseRef, ProcessGroup, Progress, Reply,
-    StopRequest, Token, What,
+    StopRequest, TaskName, Token, What,
 };
 use tokio::sync::{oneshot, watch};
 
@@ -138,7 +138,7 @@ impl Lease {
 
     /// How it ended, if it did and the journal still knows.
     pub async fn ending(&self) -> Option<Ending> {
-        let events = history_of(&self.client.inner.stored, &self.record).await.ok()?;
+        let events = history_of(&self.client.inner.stored, &self.record.task).await.ok()?;
         events.into_iter().find_map(|event| match event.what {
             What::Ended { token, how, .. } if token == self.token() => Some(how),
             _ => None,
@@ -167,18 +167,40 @@ impl Lease {
     /// with a store that does not answer. After that the client goes on trying by itself.
     ///
     /// # Errors
-    /// [`Error::Lost`] if it was lost before, [`Error::Store`] if the store did not confirm.
+    /// [`Error::Lost`] if it was lost before, [`Error::Store`] if the store did not confirm, or
+    /// answered with an error.
     pub async fn release(mut self) -> Result<(), Error> {
         let patience = self.client.inner.options.store_patience;
         match tokio::time::timeout(patience, self.begin_release()).await {
-            Ok(Ok(Settled::Released)) => Ok(()),
-            Ok(Ok(Settled::WasLost)) => {
+            Ok(Ok(Ok(Settled::Released))) => Ok(()),
+            Ok(Ok(Ok(Settled::WasLost))) => {
                 Err(Error::Lost("it had ended before it was released".to_owned()))
             }
+            Ok(Ok(Err(error))) => Err(Error::Store(error)),
             Ok(Err(_)) | Err(_) => Err(Error::Store(StoreError::Unavailable {
                 place: "of this lease".to_owned(),
                 reason: "it did not confirm the release".to_owned(),
             })),
+        }
+    }
+
+    /// Ends the lease because this process is about to end and may use the GPUs until then:
+    /// they go on when it is gone. Where nobody can see that, or where it still lives after
+    /// [`Options::stop_grace`](crate::Options::stop_grace), they go on then.
+    ///
+    /// # Errors
+    /// [`Error::Lost`] if it was lost before, [`Error::Store`] if the store cannot be used.
+    pub async fn retire(mut self) -> Result<(), Error> {
+        self.is_released = true;
+        let Client { inner } = self.client.clone();
+        inner.keeper.let_go(self.reference());
+        let lives_on = release_later(self.client.clone(), Arc::clone(&self.record));
+        inner.engine.handle().spawn(lives_on);
+        let (command, patience) = (Command::Retire(self.reference()), inner.patience(&|_| {}));
+        let outcome = inner.stored.step_patiently(&command, None, &patience).await?;
+        match outcome.reply {
+            Reply::Done => Ok(()),
+            _ => Err(Error::Lost("it had ended before it was given back".to_owned())),
         }
     }
 
@@ -189,12 +211,13 @@ impl Lease {
         self.client.inner.keeper.let_go(self.reference());
     }
 
-    fn begin_release(&mut self) -> oneshot::Receiver<Settled> {
+    fn begin_release(&mut self) -> oneshot::Receiver<Answer> {
         self.is_released = true;
         // First the heartbeats end, then the lease is released, then it is forgotten.
         self.client.inner.keeper.let_go(self.reference());
         let (settled, receiver) = oneshot::channel();
-        let release = release_until_settled(self.client.clone(), Arc::clone(&self.record), settled);
+        let name = Named::from(&*self.record);
+        let release = release_until_settled(self.client.clone(), name, settled);
         self.client.inner.unsettled.send_modify(|count| *count += 1);
         self.client.inner.engine.handle().spawn(release);
         receiver
@@ -224,6 +247,9 @@ impl Drop for Lease {
     }
 }
 
+/// What is heard of a release: what became of it, or the store's objection.
+type Answer = Result<Settled, StoreError>;
+
 /// What became of a release.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Settled {
@@ -232,15 +258,37 @@ enum Settled {
     WasLost,
 }
 
+impl Client {
+    /// Gives back a lease by its name, for a holder that no longer has it in hand. `false` if
+    /// it had ended otherwise before.
+    ///
+    /// # Errors
+    /// If the store cannot be used.
+    pub async fn release_named(&self, lease: LeaseRef, task: &TaskName) -> Result<bool, Error> {
+        let name = Named { lease, task: task.clone() };
+        // An attempt of the holder itself may have got through unheard.
+        Ok(release_again(&self.inner.stored, &name).await? == Settled::Released)
+    }
+}
+
+/// A lease by its name, and where the journal has it.
+#[derive(Clone, Debug)]
+struct Named {
+    lease: LeaseRef,
+    task: TaskName,
+}
+
+impl From<&gpulock_core::Lease> for Named {
+    fn from(record: &gpulock_core::Lease) -> Self {
+        Self { lease: record.reference(), task: record.task.clone() }
+    }
+}
+
 /// Says that the work is over until the store has heard it. Until then the GPU of a lease
 /// that ran out counts as in use, because this process lives.
-async fn release_until_settled(
-    client: Client,
-    record: Arc<gpulock_core::Lease>,
-    settled: oneshot::Sender<Settled>,
-) {
-    let mut pause = Duration::from_millis(20);
-    let mut answer = release(&client.inner.stored, &record).await;
+async fn release_until_settled(client: Client, name: Named, settled: oneshot::Sender<Answer>) {
+    let (mut pause, mut settled) = (Duration::from_millis(20), Some(settled));
+    let mut answer = release(&client.inner.stored, &name).await;
     let outcome = loop {
         match answer {
             Ok(outcome) => break outcome,
@@ -248,45 +296,54 @@ async fn release_until_settled(
             Err(StepError::Store(StoreError::Replaced(_)) | StepError::Refused(_)) => {
                 break Settled::WasLost;
             }
-            Err(StepError::Store(_)) => {
+            Err(StepError::Store(error)) => {
+                if !error.is_transient()
+                    && let Some(settled) = settled.take()
+                {
+                    let _ = settled.send(Err(error));
+                }
                 tokio::time::sleep(jittered(pause)).await;
                 pause = (pause * 2).min(Duration::from_secs(10));
             }
         }
-        answer = release_again(&client.inner.stored, &record).await;
+        answer = release_again(&client.inner.stored, &name).await;
     };
     // Whoever released it may not have waited so long.
-    let _ = settled.send(outcome);
+    let _ = settled.map(|settled| settled.send(Ok(outcome)));
     client.inner.unsettled.send_modify(|count| *count -= 1);
 }
 
-async fn release(stored: &Stored, record: &gpulock_core::Lease) -> Result<Settled, StepError> {
-    let outcome = stored.step(&Command::Release(record.reference()), None).await?;
+/// Says that the work is over if this process lives on although it was about to end.
+async fn release_later(client: Client, record: Arc<gpulock_core::Lease>) {
+    tokio::time::sleep(client.inner.options.stop_grace).await;
+    let name = Named::from(&*record);
+    // It may have been freed meanwhile; naming it then would be a violation.
+    while release_again(&client.inner.stored, &name).await.is_err() {
+        tokio::time::sleep(jittered(Duration::from_secs(1))).await;
+    }
+}
+
+async fn release(stored: &Stored, name: &Named) -> Result<Settled, StepError> {
+    let outcome = stored.step(&Command::Release(name.lease), None).await?;
     Ok(if outcome.reply == Reply::Done { Settled::Released } else { Settled::WasLost })
 }
 
 /// Releases after an attempt whose answer is missing. If the lease is gone, that attempt
 /// may have ended it, which the journal knows; naming it once more would be a violation.
-async fn release_again(
-    stored: &Stored,
-    record: &gpulock_core::Lease,
-) -> Result<Settled, StepError> {
+async fn release_again(stored: &Stored, name: &Named) -> Result<Settled, StepError> {
     let view = stored.store.read(&stored.pool, None).await?;
-    if view.pool.leases.iter().any(|lease| lease.reference() == record.reference()) {
-        return release(stored, record).await;
+    if view.pool.leases.iter().any(|lease| lease.reference() == name.lease) {
+        return release(stored, name).await;
     }
-    let events = history_of(stored, record).await?;
+    let events = history_of(stored, &name.task).await?;
     let was_released = events.iter().any(|event| {
-        matches!(&event.what, What::Ended { token, how: Ending::Released, .. } if *token == record.token)
+        matches!(&event.what, What::Ended { token, how: Ending::Released, .. } if *token == name.lease.token)
     });
     Ok(if was_released { Settled::Released } else { Settled::WasLost })
 }
 
-/// What happened lately to the task of this lease.
-async fn history_of(
-    stored: &Stored,
-    record: &gpulock_core::Lease,
-) -> Result<Vec<Event>, StoreError> {
-    let wanted = Wanted { limit: 1_000, task: Some(record.task.clone()) };
+/// What happened lately to tasks of this name.
+async fn history_of(stored: &Stored, task: &TaskName) -> Result<Vec<Event>, StoreError> {
+    let wanted = Wanted { limit: 1_000, task: Some(task.clone()) };
     stored.store.history(&stored.pool, &wanted).await
 }

@@ -5,7 +5,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use gpulock_core::{Command, GpuRef, LeaseId, Priority, Request, TaskName, Term, Wish};
+use gpulock_core::{Command, GpuRef, LeaseId, Owner, Priority, Request, TaskName, Term, Wish};
 use tokio::sync::{oneshot, watch};
 use tokio::task::JoinHandle;
 
@@ -13,7 +13,7 @@ use crate::client::{Asking, Client};
 use crate::clock::BootTime;
 use crate::error::Error;
 use crate::lease::Lease;
-use crate::wait::{Bounds, WaitState};
+use crate::wait::{Bounds, Polling, WaitState};
 
 /// A request that is being put together.
 #[derive(Debug)]
@@ -29,8 +29,14 @@ pub struct RequestBuilder {
     max_wait: Option<Duration>,
     waits: bool,
     unseen: Duration,
+    polling: Polling,
     store_patience: Duration,
     supervised: bool,
+    comes_back: bool,
+    /// `None`: a random one.
+    lease_id: Option<LeaseId>,
+    run: Option<u64>,
+    inside: Vec<LeaseId>,
 }
 
 impl RequestBuilder {
@@ -45,8 +51,13 @@ impl RequestBuilder {
             max_wait: Some(options.max_wait),
             waits: true,
             unseen: options.polling.longest * 3,
+            polling: options.polling.clone(),
             store_patience: options.store_patience,
             supervised: false,
+            comes_back: false,
+            lease_id: None,
+            run: None,
+            inside: options.inside.clone(),
             client,
         }
     }
@@ -78,6 +89,37 @@ impl RequestBuilder {
     /// Does not wait at all, neither for a GPU nor for the store.
     pub fn no_wait(mut self) -> Self {
         (self.waits, self.store_patience) = (false, Duration::ZERO);
+        self
+    }
+
+    /// Looks again after so long when nobody wakes it, instead of what the client's options
+    /// say.
+    pub fn polls_after(mut self, first: Duration) -> Self {
+        self.polling.first = first;
+        self.polling.longest = self.polling.longest.max(first);
+        self
+    }
+
+    /// Asks once. If the GPUs are not free it fails with [`Error::NotAcquired`] and keeps its
+    /// place in the queue so long for whoever asks again with the same
+    /// [lease id](Self::lease_id), be it another process. If its turn comes meanwhile, the
+    /// grant is kept until then.
+    pub fn comes_back_within(mut self, span: Duration) -> Self {
+        (self.comes_back, self.unseen, self.max_wait) = (true, span, Some(Duration::ZERO));
+        self
+    }
+
+    /// With this id, for a request that others may make too: a task queue can deliver one
+    /// task more than once. `run` tells those apart. While one of them holds or waits, the
+    /// others fail with [`Error::Duplicate`].
+    pub fn lease_id(mut self, lease_id: LeaseId, run: u64) -> Self {
+        (self.lease_id, self.run) = (Some(lease_id), Some(run));
+        self
+    }
+
+    /// Made inside these leases too: it is refused if it would have to wait for one of them.
+    pub fn inside(mut self, leases: impl IntoIterator<Item = LeaseId>) -> Self {
+        self.inside.extend(leases);
         self
     }
 
@@ -133,23 +175,26 @@ impl RequestBuilder {
         let until = self.max_wait.map(|span| began + span);
         let (state, progress) = watch::channel(WaitState::default());
         let (call_off, called_off) = oneshot::channel();
-        let lease_id = new_lease_id()?;
+        let lease_id = self.lease_id.map_or_else(new_lease_id, Ok)?;
         let client = self.client;
+        let owner = Owner { run: self.run, ..client.inner.owner().clone() };
         let asking = Asking {
             command: Command::Acquire(Request {
                 lease_id,
                 task: self.task,
-                owner: client.inner.owner().clone(),
+                owner,
                 wish: self.wish,
                 priority: self.priority,
                 term: self.term,
                 supervised: self.supervised,
                 patience: self.waits.then_some(self.unseen),
+                comes_back: self.comes_back,
                 channel: None,
-                inside: client.inner.options.inside.clone(),
+                inside: self.inside,
             }),
             bounds: Bounds { began, until, store_patience: self.store_patience },
             interval: self.interval,
+            polling: self.polling,
             state,
         };
         let answer = client.inner.engine.handle().spawn(client.clone().obtain(asking, called_off));

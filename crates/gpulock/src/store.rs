@@ -75,6 +75,14 @@ pub trait Store: fmt::Debug + Send + Sync {
 
     /// What about the store as it is set up could cost a lease, for people.
     async fn examine(&self) -> Vec<Remark>;
+
+    /// Lets go of everything that must not be carried over a fork of this process, and keeps
+    /// callers waiting until [`Store::go_on`]. To be called just before a fork by a program
+    /// that goes on using this store in the parent; the child opens a store of its own.
+    fn hold_still(&self) {}
+
+    /// Goes on after [`Store::hold_still`].
+    fn go_on(&self) {}
 }
 
 /// One consistent picture of a pool.

@@ -13,6 +13,7 @@ use tokio::sync::{oneshot, watch};
 
 use crate::clock::BootTime;
 use crate::error::{Error, Holder, NotAcquired};
+use crate::estimate::expected_wait;
 use crate::post::Post;
 use crate::store::{Award, StoreError};
 use crate::stored::{Outcome, Patience, StepError, Stored, jittered};
@@ -46,6 +47,8 @@ pub struct WaitState {
     pub ahead: Option<u64>,
     /// Who holds the GPUs that it wants.
     pub holders: Vec<Holder>,
+    /// How long it will probably take, see [`expected_wait`](crate::expected_wait).
+    pub expected: Option<Duration>,
     /// How long nothing is lent, because the store came back and may have forgotten leases.
     pub closed_for: Option<Duration>,
     /// Why the store does not answer, while it does not.
@@ -71,6 +74,8 @@ pub(crate) struct Wait<'a> {
     pub(crate) command: &'a Command,
     pub(crate) bounds: Bounds,
     pub(crate) witness: Witness,
+    /// When another run of the same task was last seen alive.
+    pub(crate) other_run: Option<Time>,
     pub(crate) state: &'a watch::Sender<WaitState>,
 }
 
@@ -119,6 +124,13 @@ impl Wait<'_> {
                     "its grant was taken back before it was picked up".to_owned(),
                 ));
             }
+            if outcome.reply == Reply::Duplicate {
+                tokio::select! {
+                    settled = self.yield_to_other_run(&outcome, pause) => settled?,
+                    _ = &mut *called_off => return Err(Error::CalledOff),
+                }
+                continue;
+            }
             let findings = self.witness.examine(&outcome.pool, outcome.now, self.request.lease_id);
             let decisive = findings.is_decisive(&outcome.pool);
             self.report(&findings.evidence).await?;
@@ -161,7 +173,7 @@ impl Wait<'_> {
         Ok(self.stored.step_patiently(command, asking, &patience).await?)
     }
 
-    async fn report(&self, evidence: &[Evidence]) -> Result<(), Error> {
+    pub(crate) async fn report(&self, evidence: &[Evidence]) -> Result<(), Error> {
         for seen in evidence {
             self.carry_out(&Command::Observe(seen.clone())).await?;
         }
@@ -212,11 +224,12 @@ impl Wait<'_> {
         self.state.send_modify(|state| {
             state.ahead = ahead;
             state.holders = holders(&outcome.pool, outcome.now);
+            state.expected = expected_wait(&outcome.pool, outcome.now, ahead.unwrap_or_default());
             state.closed_for = outcome.pool.closed_for(outcome.now);
         });
     }
 
-    fn not_acquired(&self, outcome: &Outcome) -> NotAcquired {
+    pub(crate) fn not_acquired(&self, outcome: &Outcome) -> NotAcquired {
         let inventory = outcome.pool.ledger.inventory.as_ref();
         let wants = inventory.and_then(|inventory| self.request.wish.resolve(inventory).ok());
         NotAcquired {
@@ -254,17 +267,19 @@ fn runs_from(lease: &Lease, now: Time, sent_at: BootTime) -> BootTime {
 pub(crate) fn holders(pool: &Pool, now: Time) -> Vec<Holder> {
     let mut leases: Vec<&Lease> = pool.leases.iter().collect();
     leases.sort_by_key(|lease| lease.acquired_at);
-    leases
-        .into_iter()
-        .map(|lease| Holder {
-            task: lease.task.to_string(),
-            host: lease.owner.host.clone(),
-            pid: lease.owner.process.as_ref().map(|own| own.process.pid),
-            gpus: lease.gpus.clone(),
-            held_for: now.since(lease.acquired_at),
-            draining: matches!(lease.phase, Phase::Draining { .. }),
-        })
-        .collect()
+    leases.into_iter().map(|lease| holder(lease, now)).collect()
+}
+
+/// The holder of a lease.
+pub(crate) fn holder(lease: &Lease, now: Time) -> Holder {
+    Holder {
+        task: lease.task.to_string(),
+        host: lease.owner.host.clone(),
+        pid: lease.owner.process.as_ref().map(|own| own.process.pid),
+        gpus: lease.gpus.clone(),
+        held_for: now.since(lease.acquired_at),
+        draining: lease.is_over(),
+    }
 }
 
 impl From<StepError> for Error {

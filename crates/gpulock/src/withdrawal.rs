@@ -20,23 +20,48 @@ impl Client {
         let reason = match error {
             // It was told that it got nothing.
             Error::NotAcquired(_) if !waited => return,
+            // It keeps its place.
+            Error::NotAcquired(_) if request.comes_back => return,
+            // What there is belongs to another run.
+            Error::Duplicate(_) => return,
             Error::Refused(Refusal::NoInventory) => return,
             Error::NotAcquired(_) => CancelReason::TimedOut,
             _ => CancelReason::GaveUp,
         };
+        let gone = Gone { lease_id: request.lease_id, run: request.owner.run, reason };
         self.inner.unsettled.send_modify(|count| *count += 1);
-        let withdrawal = withdraw_until_settled(self.clone(), request.lease_id, reason);
+        let withdrawal = withdraw_until_settled(self.clone(), gone);
         let settled = self.inner.engine.handle().spawn(withdrawal);
         if waited {
             // Not settled in time: it goes on by itself.
             let _ = tokio::time::timeout(LEAVING, settled).await;
         }
     }
+
+    /// Takes a request that nobody makes any more out of the queue, or gives back the grant
+    /// that was kept for it. What another run holds or waits for stays as it is.
+    ///
+    /// # Errors
+    /// If the store cannot be used.
+    pub async fn cancel(&self, lease_id: LeaseId) -> Result<(), Error> {
+        let command = Command::Cancel { lease_id, run: None, reason: CancelReason::GaveUp };
+        let patience = self.inner.patience(&|_| {});
+        self.inner.stored.step_patiently(&command, Some(lease_id), &patience).await?;
+        Ok(())
+    }
 }
 
-async fn withdraw_until_settled(client: Client, lease_id: LeaseId, reason: CancelReason) {
+/// A request that is no longer made.
+#[derive(Clone, Copy)]
+struct Gone {
+    lease_id: LeaseId,
+    run: Option<u64>,
+    reason: CancelReason,
+}
+
+async fn withdraw_until_settled(client: Client, gone: Gone) {
     let mut pause = Duration::from_millis(20);
-    while let Err(error) = withdraw(&client.inner.stored, lease_id, reason).await {
+    while let Err(error) = withdraw(&client.inner.stored, gone).await {
         let in_vain = matches!(&error, StepError::Store(error) if !error.is_transient());
         if in_vain {
             // Its place in the queue lapses by itself.
@@ -48,15 +73,12 @@ async fn withdraw_until_settled(client: Client, lease_id: LeaseId, reason: Cance
     client.inner.unsettled.send_modify(|count| *count -= 1);
 }
 
-async fn withdraw(
-    stored: &Stored,
-    lease_id: LeaseId,
-    reason: CancelReason,
-) -> Result<(), StepError> {
-    let cancel = Command::Cancel { lease_id, reason };
+async fn withdraw(stored: &Stored, gone: Gone) -> Result<(), StepError> {
+    let Gone { lease_id, run, reason } = gone;
+    let cancel = Command::Cancel { lease_id, run, reason };
     let outcome = stored.step(&cancel, Some(lease_id)).await?;
     // A lease in use, as far as the store knows; but nobody ever heard of it.
-    if let Some(lease) = outcome.pool.lease(lease_id) {
+    if let Some(lease) = outcome.pool.lease(lease_id).filter(|lease| lease.owner.run == run) {
         stored.step(&Command::Release(lease.reference()), None).await?;
     }
     Ok(())

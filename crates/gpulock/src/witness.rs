@@ -96,6 +96,17 @@ impl Witness {
         findings
     }
 
+    /// Looks at another run of the same task, which holds or waits under this id.
+    pub(crate) fn examine_other_run(&mut self, pool: &Pool, now: Time, id: LeaseId) -> Findings {
+        let mut findings = Findings::default();
+        if let Some(lease) = pool.lease(id) {
+            self.examine_lease(lease, now, &mut findings);
+        } else if let Some(waiter) = pool.waiter(id) {
+            self.examine_waiter(waiter, &mut findings);
+        }
+        findings
+    }
+
     /// Returns when one of the watched processes dies.
     pub(crate) async fn somebody_died(&self) {
         let mut deaths: Vec<_> =
@@ -105,6 +116,20 @@ impl Witness {
             if died { Poll::Ready(()) } else { Poll::Pending }
         })
         .await;
+    }
+
+    /// What can be seen of holders and waiters that are gone.
+    pub(crate) fn find_gone(
+        &mut self,
+        pool: &Pool,
+        waiters: &[Waiter],
+        now: Time,
+    ) -> Vec<Evidence> {
+        let mut findings = Findings::default();
+        pool.leases.iter().for_each(|lease| self.examine_lease(lease, now, &mut findings));
+        waiters.iter().for_each(|waiter| self.examine_waiter(waiter, &mut findings));
+        findings.evidence.retain(|seen| !seen.holder_alive);
+        findings.evidence
     }
 
     fn examine_waiter(&mut self, waiter: &Waiter, findings: &mut Findings) {
@@ -220,6 +245,6 @@ impl Findings {
 }
 
 /// Nothing of it is left.
-fn gone(subject: Subject, group: Option<ProcessGroup>) -> Evidence {
+pub(crate) fn gone(subject: Subject, group: Option<ProcessGroup>) -> Evidence {
     Evidence { subject, holder_alive: false, group, group_alive: false }
 }

@@ -5,6 +5,8 @@
 
 mod library {
     mod bad_files;
+    mod deliveries;
+    mod endings;
     mod faults;
     mod leases;
     mod process_liveness;

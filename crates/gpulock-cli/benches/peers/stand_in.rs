@@ -46,6 +46,7 @@ fn request(number: u128) -> Request {
         term: Term::Heartbeats(Duration::from_secs(60)),
         supervised: false,
         patience: Some(PATIENCE),
+        comes_back: false,
         channel: Some(gpulock::core::Channel("gpulock:wake:1234567-0123456789abcdef".to_owned())),
         inside: Vec::new(),
     }

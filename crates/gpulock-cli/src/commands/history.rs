@@ -1,7 +1,7 @@
 //! `gpulock history`: what happened.
 
 use gpulock::brief;
-use gpulock::core::{CancelReason, Cause, Ending, Event, GpuIndex, What};
+use gpulock::core::{CancelReason, Cause, Ending, Event, GpuIndex, Incident, What};
 use gpulock::store::Wanted;
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
@@ -85,6 +85,15 @@ fn sentence(event: &Event) -> String {
         }
         What::Dropped { waited_micros } => {
             format!("drops out of the queue after {}", span(waited_micros))
+        }
+        What::Incident { incident, error } => {
+            let what = match incident {
+                Incident::NormalReleaseFailure => "was not released at the first attempt",
+                Incident::EmergencyRelease => "is released on a second way",
+                Incident::ReleaseScriptError => "was answered with an error when it released",
+                Incident::CriticalFailure => "could not be released and is left to its deadline",
+            };
+            format!("{what}: {error}")
         }
         What::Resumed { closed_until: None } => "the store is back".to_owned(),
         What::Resumed { closed_until: Some(until) } => format!(

@@ -5,7 +5,7 @@ mod concurrent;
 mod orders;
 mod stored;
 
-use gpulock_core::{Command, LeaseRef, Pool, Reply, Request};
+use gpulock_core::{Command, LeaseRef, Pool, Reply, Request, Waiter};
 use proptest::prelude::*;
 
 use self::orders::{Order, Script, orders};
@@ -78,7 +78,7 @@ proptest! {
                 script.desk.release(&lease);
             }
             let waiters = script.desk.waiting();
-            waiters.iter().for_each(|waiter| ask_or_leave(&mut script, waiter.lease_id));
+            waiters.iter().for_each(|waiter| ask_or_leave(&mut script, waiter));
         }
         prop_assert_eq!(script.desk.waiting(), vec![]);
         prop_assert_eq!(script.desk.free().len(), script.inventory_size());
@@ -113,8 +113,9 @@ fn was_put_out(desk: &Desk, command: &Command) -> bool {
 }
 
 /// What somebody who waits does in the end: ask again, and leave if that makes no sense.
-fn ask_or_leave(script: &mut Script, lease_id: gpulock_core::LeaseId) {
-    let request = Request { inside: Vec::new(), ..script.asked(lease_id) };
+fn ask_or_leave(script: &mut Script, waiter: &Waiter) {
+    let mut request = Request { inside: Vec::new(), ..script.asked(waiter.lease_id) };
+    request.owner.run = waiter.owner.run;
     match script.desk.run(Command::Acquire(request.clone())) {
         Ok(step) => assert!(matches!(step.reply, Reply::Granted(_) | Reply::Waiting | Reply::Busy)),
         Err(_) => {
@@ -128,6 +129,7 @@ fn names_lease(command: &Command) -> Option<LeaseRef> {
     match command {
         Command::Claim { lease, .. }
         | Command::Release(lease)
+        | Command::Retire(lease)
         | Command::AskToStop { lease, .. }
         | Command::Seize { lease, .. } => Some(*lease),
         Command::Renew(renewals) if renewals.len() == 1 => Some(renewals[0].lease),
@@ -136,7 +138,7 @@ fn names_lease(command: &Command) -> Option<LeaseRef> {
 }
 
 /// Everything that is kept, but for the count of violations.
-fn settled(desk: &Desk) -> (Pool, Vec<gpulock_core::Waiter>) {
+fn settled(desk: &Desk) -> (Pool, Vec<Waiter>) {
     let mut pool = desk.view();
     pool.ledger.counters.ownership_violations = 0;
     (pool, desk.waiting())
@@ -168,6 +170,7 @@ fn the_random_commands_reach_every_corner() {
         "drained",
         "draining",
         "dropped",
+        "duplicate",
         "expired",
         "granted later",
         "granted at once",

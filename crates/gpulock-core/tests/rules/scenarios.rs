@@ -2,7 +2,9 @@
 
 mod closing;
 mod death;
+mod deliveries;
 mod forestalled;
+mod incidents;
 mod lifetime;
 mod order;
 mod ownership;

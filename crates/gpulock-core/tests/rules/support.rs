@@ -122,7 +122,8 @@ impl Desk {
 
     pub(super) fn cancel(&mut self, request: &Request) -> Step {
         let reason = CancelReason::GaveUp;
-        self.step(Command::Cancel { lease_id: request.lease_id, reason })
+        let (lease_id, run) = (request.lease_id, request.owner.run);
+        self.step(Command::Cancel { lease_id, run, reason })
     }
 
     pub(super) fn ask_to_stop(&mut self, lease: &Lease) -> Step {
@@ -249,6 +250,7 @@ pub(super) fn owner(pid: u32, sight: Option<Sight>) -> Owner {
         client: "test 1".to_owned(),
         user: "anna".to_owned(),
         process: sight.map(|sight| OwnProcess { sight, process }),
+        run: None,
     }
 }
 
@@ -280,6 +282,7 @@ pub(super) fn work(id: u32) -> Request {
         term: Term::Heartbeats(secs(30)),
         supervised: false,
         patience: Some(secs(30)),
+        comes_back: false,
         channel: Some(Channel(format!("work {id}"))),
         inside: Vec::new(),
     }
@@ -296,6 +299,8 @@ pub(super) trait Asks: Sized {
     fn without_waiting(self) -> Self;
     fn seen_from(self, sight: Option<Sight>) -> Self;
     fn inside(self, leases: &[&Request]) -> Self;
+    fn run(self, run: u64) -> Self;
+    fn coming_back(self) -> Self;
 }
 
 impl Asks for Request {
@@ -326,6 +331,15 @@ impl Asks for Request {
 
     fn without_waiting(self) -> Self {
         Self { patience: None, ..self }
+    }
+
+    fn run(self, run: u64) -> Self {
+        let owner = Owner { run: Some(run), ..owner(2_000 + run as u32, alpha()) };
+        Self { owner, ..self }
+    }
+
+    fn coming_back(self) -> Self {
+        Self { comes_back: true, ..self }
     }
 
     fn seen_from(self, sight: Option<Sight>) -> Self {

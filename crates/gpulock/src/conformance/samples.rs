@@ -126,6 +126,7 @@ pub(super) fn owner() -> Owner {
         client: "conformance".to_owned(),
         user: "Zoë \"Z\" O'Neil".to_owned(),
         process: Some(OwnProcess { sight, process }),
+        run: Some(u64::MAX),
     }
 }
 
@@ -140,6 +141,7 @@ pub(super) fn waiter(number: u128) -> Waiter {
         term: Term::Heartbeats(Duration::from_micros(30_000_001)),
         supervised: true,
         patience: Duration::from_secs(30),
+        comes_back: true,
         channel: Some(gpulock_core::Channel("somewhere".to_owned())),
         arrived_at: Time::from_micros(1_706_458_500_000_001),
         seen_at: Time::from_micros(0),

@@ -57,7 +57,7 @@ pub fn this_owner(client: &str) -> Owner {
     let process = this_sight()
         .and_then(|sight| Ok(OwnProcess { sight: sight.clone(), process: this_process()? }))
         .ok();
-    Owner { host: host(), client: client.to_owned(), user: user(), process }
+    Owner { host: host(), client: client.to_owned(), user: user(), process, run: None }
 }
 
 /// The host's name, for people.

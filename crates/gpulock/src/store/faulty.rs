@@ -216,4 +216,12 @@ impl Store for FaultyStore {
     async fn examine(&self) -> Vec<Remark> {
         self.store.examine().await
     }
+
+    fn hold_still(&self) {
+        self.store.hold_still();
+    }
+
+    fn go_on(&self) {
+        self.store.go_on();
+    }
 }

@@ -16,7 +16,7 @@ use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
 use gpulock_core::{Channel, Event, LeaseId, PoolName, Time, Waiter, Wake};
@@ -46,10 +46,26 @@ pub struct SqliteStore {
     same_file_at: AtomicU64,
     /// Steps that were written through this connection.
     writes: AtomicU64,
-    connection: Mutex<Connection>,
+    file: Mutex<OpenFile>,
+    /// It may be used again.
+    goes_on: Condvar,
     /// What to add to the time since boot, in microseconds.
     clock_offset: i64,
     post: UnixDatagram,
+}
+
+/// The file as this process has it.
+///
+/// SQLite keeps in the memory of a process which locks it holds on a file. A child inherits
+/// that memory but not the locks, so no connection may be open during a fork.
+/// See <https://sqlite.org/howtocorrupt.html#_carrying_an_open_database_connection_across_a_fork_>.
+#[derive(Debug)]
+enum OpenFile {
+    Open(Connection),
+    /// Closed while this process forks.
+    Still,
+    /// Closed until it is needed.
+    Closed,
 }
 
 impl SqliteStore {
@@ -70,7 +86,8 @@ impl SqliteStore {
             identity: file::identity(path),
             same_file_at: AtomicU64::new(0),
             writes: AtomicU64::new(0),
-            connection: Mutex::new(connection),
+            file: Mutex::new(OpenFile::Open(connection)),
+            goes_on: Condvar::new(),
             clock_offset,
             post: post.map_err(|error| unavailable(path, &error))?,
             path: path.to_owned(),
@@ -99,7 +116,19 @@ impl SqliteStore {
         query: impl FnOnce(&Connection) -> rusqlite::Result<T>,
     ) -> Result<T, StoreError> {
         self.require_same_file()?;
-        query(&self.lock()).map_err(|e| failed(&self.path, e))
+        let mut file = self.lock();
+        while matches!(*file, OpenFile::Still) {
+            file = self.goes_on.wait(file).unwrap_or_else(PoisonError::into_inner);
+        }
+        if matches!(*file, OpenFile::Closed) {
+            self.same_file_at.store(0, Ordering::Relaxed);
+            self.require_same_file()?;
+            *file = OpenFile::Open(file::open(&self.path)?);
+        }
+        match &*file {
+            OpenFile::Open(connection) => query(connection).map_err(|e| failed(&self.path, e)),
+            OpenFile::Still | OpenFile::Closed => unreachable!("it was opened above"),
+        }
     }
 
     /// Looks from time to time whether the file is still the one that was opened.
@@ -115,8 +144,8 @@ impl SqliteStore {
         Ok(())
     }
 
-    fn lock(&self) -> MutexGuard<'_, Connection> {
-        self.connection.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, OpenFile> {
+        self.file.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn now(&self) -> Time {
@@ -194,6 +223,15 @@ impl Store for SqliteStore {
 
     fn scope(&self) -> Scope {
         Scope::Host
+    }
+
+    fn hold_still(&self) {
+        *self.lock() = OpenFile::Still;
+    }
+
+    fn go_on(&self) {
+        *self.lock() = OpenFile::Closed;
+        self.goes_on.notify_all();
     }
 
     async fn examine(&self) -> Vec<Remark> {

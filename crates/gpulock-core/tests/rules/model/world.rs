@@ -337,7 +337,9 @@ impl World {
         let lease_id = LeaseId::from_bits(who as u128);
         let command = match (word, &actor.stage) {
             (Word::Ask, _) => Command::Acquire(request(who, plan)),
-            (Word::Cancel, _) => Command::Cancel { lease_id, reason: CancelReason::GaveUp },
+            (Word::Cancel, _) => {
+                Command::Cancel { lease_id, run: None, reason: CancelReason::GaveUp }
+            }
             (_, stage) => {
                 let lease = LeaseRef { lease_id, token: stage.token() };
                 match word {
@@ -421,12 +423,14 @@ fn request(who: usize, plan: &Plan) -> Request {
             client: String::new(),
             user: String::new(),
             process: Some(OwnProcess { sight: host(), process: process(who) }),
+            run: None,
         },
         wish: plan.wish.clone(),
         priority: plan.priority,
         term: Term::Heartbeats(TERM),
         supervised: plan.supervised,
         patience: Some(PATIENCE),
+        comes_back: false,
         channel: None,
         inside: Vec::new(),
     }

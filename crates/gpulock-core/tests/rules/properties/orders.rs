@@ -38,6 +38,10 @@ pub(super) enum Order {
         who: Who,
         token: Naming,
     },
+    Retire {
+        who: Who,
+        token: Naming,
+    },
     Cancel {
         who: Who,
         reason: CancelReason,
@@ -93,6 +97,9 @@ pub(super) struct Manner {
     supervised: bool,
     fixed: bool,
     waits: bool,
+    comes_back: bool,
+    /// Asks as another run of the same task than before.
+    redelivered: bool,
     inside_another: bool,
 }
 
@@ -123,6 +130,7 @@ fn order() -> impl Strategy<Value = Order> {
         4 => (who(), token()).prop_map(|(who, token)| Order::Claim { who, token }),
         4 => (who(), who(), token()).prop_map(|(who, also, token)| Order::Renew { who, also, token }),
         5 => (who(), token()).prop_map(|(who, token)| Order::Release { who, token }),
+        1 => (who(), token()).prop_map(|(who, token)| Order::Retire { who, token }),
         1 => (who(), reason).prop_map(|(who, reason)| Order::Cancel { who, reason }),
         1 => (who(), token()).prop_map(|(who, token)| Order::AskToStop { who, token }),
         1 => (who(), mode, token()).prop_map(|(who, mode, token)| Order::Seize { who, mode, token }),
@@ -154,11 +162,13 @@ fn priority() -> impl Strategy<Value = Priority> {
 
 fn manner() -> impl Strategy<Value = Manner> {
     let rarely = || prop::bool::weighted(0.15);
-    (any::<bool>(), rarely(), rarely(), rarely()).prop_map(
-        |(supervised, fixed, no_wait, inside_another)| Manner {
-            supervised,
+    (any::<bool>(), rarely(), rarely(), rarely(), rarely(), rarely()).prop_map(
+        |(supervised, fixed, no_wait, inside_another, comes_back, redelivered)| Manner {
+            supervised: supervised && !comes_back,
             fixed,
-            waits: !no_wait,
+            waits: !no_wait || comes_back,
+            comes_back,
+            redelivered,
             inside_another,
         },
     )
@@ -230,7 +240,11 @@ impl Script {
                 if self.desk.record.ahead_of(lease_id).is_none() {
                     self.requests.insert(lease_id, request);
                 }
-                Some(Command::Acquire(self.asked(lease_id)))
+                let mut request = self.asked(lease_id);
+                if manner.redelivered {
+                    request.owner.run = Some(2);
+                }
+                Some(Command::Acquire(request))
             }
             // Who asks for the first time may find others in the way, and then queues.
             Order::Queue { who } => {
@@ -241,7 +255,7 @@ impl Script {
             }
             Order::Cancel { who, reason } => {
                 let lease_id = id_of(*who);
-                Some(Command::Cancel { lease_id, reason: *reason })
+                Some(Command::Cancel { lease_id, run: Some(1), reason: *reason })
             }
             Order::SeeWaiter { who, alive } => {
                 Some(evidence(Subject::Waiter(id_of(*who)), *alive, false))
@@ -281,6 +295,7 @@ impl Script {
                 Some(Command::Renew(std::iter::once(first).chain(second).collect()))
             }
             Order::Release { who, token } => Some(Command::Release(self.named(*who, *token)?)),
+            Order::Retire { who, token } => Some(Command::Retire(self.named(*who, *token)?)),
             Order::AskToStop { who, token } => {
                 let lease = self.named(*who, *token)?;
                 Some(Command::AskToStop { lease, reason: because() })
@@ -316,6 +331,7 @@ impl Script {
     fn note(&mut self, step: &Step) {
         self.reached.extend(match &step.reply {
             Reply::Busy => Some("busy"),
+            Reply::Duplicate => Some("duplicate"),
             Reply::Lost => Some("lost"),
             Reply::Renewed(answers) if answers.iter().any(|a| a.held.is_some()) => Some("renewed"),
             _ => None,
@@ -340,6 +356,7 @@ impl Script {
             What::Dropped { .. } => "dropped",
             What::Configured { .. } => "configured",
             What::Resumed { .. } => "resumed",
+            What::Incident { .. } => "incident",
         }));
     }
 }
@@ -370,6 +387,8 @@ fn request_of(who: Who, wish: &Wish, priority: Priority, manner: Manner) -> Requ
         Wish::Named(gpus) => request.on(gpus),
     };
     request.supervised = manner.supervised;
+    request.comes_back = manner.comes_back;
+    request.owner.run = Some(1);
     if manner.fixed {
         request = request.fixed(40);
     }

@@ -99,7 +99,7 @@ impl Replay {
                 if *draining { Ok(()) } else { self.free(*token) }
             }
             What::Drained { token, .. } => self.free(*token),
-            What::Resumed { .. } | What::Configured { .. } => Ok(()),
+            What::Incident { .. } | What::Resumed { .. } | What::Configured { .. } => Ok(()),
         }
     }
 
