@@ -78,7 +78,7 @@ impl From<gpulock::Error> for Failure {
     fn from(error: gpulock::Error) -> Self {
         use gpulock::Error;
         let code = match &error {
-            Error::Store(StoreError::BadUrl { .. }) => Code::Configuration,
+            Error::Store(StoreError::BadUrl { .. }) | Error::NoLockKeys => Code::Configuration,
             Error::Store(_) => Code::Store,
             // It could be met later.
             Error::NotAcquired(_)

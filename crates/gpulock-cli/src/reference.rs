@@ -28,9 +28,9 @@ values in force and where each came from; `gpulock config check` names contradic
 - Other top-level sections of the file are ignored. An unknown key inside one of the sections below
   is an error that names the nearest key.
 
-This version uses `store`, `pool`, `gpus`, `gpu_lock` (except `lock_timeout`) and
-`gpu_lock_monitor.heartbeat`. It reads and checks the other keys, which belong to `gpulock serve`
-and to the Python package; neither of the two is part of it.
+This version uses `store`, `pool`, `gpus`, `gpu_lock` (except `lock_timeout`),
+`gpu_lock_monitor.heartbeat` and `compat`. It reads and checks the other keys, which belong to
+`gpulock serve` and to the Python package; neither of the two is part of it.
 ";
 
 /// The page about commands, options and exit codes.

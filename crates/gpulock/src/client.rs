@@ -21,7 +21,7 @@ use crate::post::Post;
 use crate::process;
 use crate::request::RequestBuilder;
 use crate::status::PoolStatus;
-use crate::store::{Store, StoreError, Wanted};
+use crate::store::{LockKeys, Store, StoreError, Wanted};
 use crate::stored::{Patience, Stored};
 use crate::wait::{Bounds, Grant, Polling, Wait, WaitState, tell_trouble};
 use crate::witness::Witness;
@@ -69,6 +69,9 @@ pub struct Options {
     pub client_name: String,
     /// Leases inside which this process runs.
     pub inside: Vec<LeaseId>,
+    /// Respect the lock keys of older workers in the store's database, and set them while a
+    /// GPU is held.
+    pub legacy_keys: bool,
 }
 
 impl Default for Options {
@@ -85,6 +88,7 @@ impl Default for Options {
             claim_time: Duration::from_secs(10),
             client_name: concat!("gpulock ", env!("CARGO_PKG_VERSION")).to_owned(),
             inside: Vec::new(),
+            legacy_keys: false,
         }
     }
 }
@@ -117,6 +121,7 @@ impl From<&Config> for Options {
             stop_grace: lock.stop_grace,
             claim_time: lock.claim_time,
             inside: around.iter().filter_map(|id| id.parse().ok()).collect(),
+            legacy_keys: config.compat.legacy_keys,
             ..Self::default()
         }
     }
@@ -128,6 +133,8 @@ pub(crate) struct Inner {
     pub(crate) stored: Stored,
     pub(crate) keeper: Arc<Keeper>,
     pub(crate) engine: Engine,
+    /// `None` where older workers do not matter.
+    pub(crate) older_keys: Option<Arc<dyn LockKeys>>,
     owner: Owner,
     post: OnceCell<Arc<Post>>,
     /// Counts down to nothing when the last unfinished release is settled.
@@ -159,9 +166,14 @@ impl ClientBuilder {
     /// Starts the client.
     ///
     /// # Errors
-    /// [`Error::Start`] if no thread can be started.
+    /// [`Error::Start`] if no thread can be started, [`Error::NoLockKeys`] if older workers
+    /// cannot have keys beside this store.
     pub fn build(self) -> Result<Client, Error> {
         let Options { pool, heartbeat_timeout, .. } = &self.options;
+        let older_keys = match self.options.legacy_keys {
+            true => Some(self.store.lock_keys().ok_or(Error::NoLockKeys)?),
+            false => None,
+        };
         let stored = Stored::new(self.store, pool.clone(), *heartbeat_timeout);
         let keeper = Keeper::new(stored.clone());
         let engine = match self.runtime {
@@ -172,7 +184,8 @@ impl ClientBuilder {
         let owner = process::this_owner(&self.options.client_name);
         let (unsettled, _) = watch::channel(0);
         let (options, post) = (self.options, OnceCell::new());
-        let inner = Inner { options, stored, keeper, engine, owner, post, unsettled, keeping };
+        let inner =
+            Inner { options, stored, keeper, engine, older_keys, owner, post, unsettled, keeping };
         Ok(Client { inner: Arc::new(inner) })
     }
 }
@@ -311,7 +324,17 @@ impl Client {
         };
         let state = self.inner.keeper.keep(new);
         let waited = asking.bounds.began.elapsed();
-        Ok(Lease::new(self, grant, state, waited))
+        let client = self.clone();
+        let mut lease = Lease::new(self, grant, state, waited);
+        if client.inner.older_keys.is_some()
+            && let Err(error) =
+                Box::pin(client.take_older_keys(&mut lease, &asking, &mut called_off)).await
+        {
+            // What the store does not hear of now, the client goes on telling it.
+            let _ = lease.release().await;
+            return Err(error);
+        }
+        Ok(lease)
     }
 
     /// Asks until there is an answer; `called_off` ends that when its other end is dropped.
@@ -381,14 +404,17 @@ pub(crate) struct Asking {
 }
 
 impl Asking {
-    fn request(&self) -> &Request {
+    pub(crate) fn request(&self) -> &Request {
         match &self.command {
             Command::Acquire(request) => request,
             other => unreachable!("a request is asked for by {other:?}"),
         }
     }
 
-    fn patience<'a>(&self, tell: &'a (dyn Fn(Option<&StoreError>) + Send + Sync)) -> Patience<'a> {
+    pub(crate) fn patience<'a>(
+        &self,
+        tell: &'a (dyn Fn(Option<&StoreError>) + Send + Sync),
+    ) -> Patience<'a> {
         Patience { until: BootTime::now() + self.bounds.store_patience, tell }
     }
 }

@@ -46,7 +46,7 @@ pub(crate) use outline::edit_distance;
 pub use reference::reference;
 pub use server_token::{Role, Secret, ServerToken, TokenSecret};
 pub use settings::{
-    Cleanup, Config, GpuLock, HealthThresholds, Heartbeat, Monitor, Server, TimeoutLevels,
+    Cleanup, Compat, Config, GpuLock, HealthThresholds, Heartbeat, Monitor, Server, TimeoutLevels,
 };
 pub use sources::Sources;
 pub use span::span;

@@ -35,6 +35,9 @@ pub enum Error {
     /// The wait was called off by the caller.
     #[error("the wait was called off")]
     CalledOff,
+    /// Older workers keep their lock keys on Redis, and the store is not there.
+    #[error("`compat.legacy_keys` is on, but only a store on Redis has lock keys of older workers")]
+    NoLockKeys,
     /// This process could not start what the client needs.
     #[error("the client cannot be started: {0}")]
     Start(#[source] std::io::Error),
@@ -55,6 +58,9 @@ impl Error {
             ),
             Self::Duplicate(_) => Some(
                 "the task queue has delivered this task more than once; a longer visibility timeout avoids that".to_owned(),
+            ),
+            Self::NoLockKeys => Some(
+                "name the Redis database of the older workers as `store`, or set `compat.legacy_keys` to false".to_owned(),
             ),
             Self::Lost(_) | Self::Name(_) | Self::CalledOff | Self::Start(_) => None,
         }

@@ -36,6 +36,9 @@ pub enum Loss {
     Unreachable,
     /// The store's file was removed or replaced.
     Replaced,
+    /// An older worker has set its lock key, see
+    /// [`Options::legacy_keys`](crate::Options::legacy_keys).
+    OlderWorker,
 }
 
 impl std::fmt::Display for Loss {
@@ -44,6 +47,7 @@ impl std::fmt::Display for Loss {
             Self::Refused => "it expired or was taken away",
             Self::Unreachable => "the store could not be reached before its deadline",
             Self::Replaced => "the store's file was removed or replaced",
+            Self::OlderWorker => "an older worker has set its lock key",
         })
     }
 }
@@ -306,9 +310,16 @@ impl Keeper {
         }
     }
 
-    fn lose(&self, lease: LeaseRef, loss: Loss) {
+    /// Tells the holder that a lease is lost. What it was told before stays.
+    pub(crate) fn lose(&self, lease: LeaseRef, loss: Loss) {
         if let Some(kept) = self.lock().get_mut(&lease) {
-            kept.state.send_modify(|state| state.health = Health::Lost(loss));
+            kept.state.send_if_modified(|state| {
+                let is_news = !matches!(state.health, Health::Lost(_));
+                if is_news {
+                    state.health = Health::Lost(loss);
+                }
+                is_news
+            });
         }
     }
 

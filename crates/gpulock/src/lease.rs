@@ -13,6 +13,7 @@ use crate::client::Client;
 use crate::clock::BootTime;
 use crate::error::Error;
 use crate::heartbeat::{Health, LeaseState};
+use crate::legacy::HeldKeys;
 use crate::store::{StoreError, Wanted};
 use crate::stored::{StepError, Stored, jittered};
 use crate::wait::Grant;
@@ -26,10 +27,12 @@ use crate::wait::Grant;
 #[derive(Debug)]
 pub struct Lease {
     client: Client,
-    record: Arc<gpulock_core::Lease>,
+    pub(crate) record: Arc<gpulock_core::Lease>,
     gpus: Vec<Gpu>,
-    waited: Duration,
+    pub(crate) waited: Duration,
     state: watch::Receiver<LeaseState>,
+    /// Set while it is held, for older workers.
+    pub(crate) keys: HeldKeys,
     is_released: bool,
 }
 
@@ -42,7 +45,8 @@ impl Lease {
     ) -> Self {
         let cards = grant.pool.ledger.inventory.iter().flat_map(|inventory| &inventory.gpus);
         let gpus = cards.filter(|card| grant.lease.gpus.contains(&card.index)).cloned().collect();
-        Self { client, record: Arc::new(grant.lease), gpus, waited, state, is_released: false }
+        let (record, keys) = (Arc::new(grant.lease), HeldKeys::default());
+        Self { client, record, gpus, waited, state, keys, is_released: false }
     }
 
     /// Its identity.
@@ -59,6 +63,11 @@ impl Lease {
     /// What names it beyond doubt.
     pub fn reference(&self) -> LeaseRef {
         self.record.reference()
+    }
+
+    /// What the work is called.
+    pub fn task(&self) -> &TaskName {
+        &self.record.task
     }
 
     /// The GPUs, in rising order.
@@ -194,7 +203,8 @@ impl Lease {
         self.is_released = true;
         let Client { inner } = self.client.clone();
         inner.keeper.let_go(self.reference());
-        let lives_on = release_later(self.client.clone(), Arc::clone(&self.record));
+        let keys = std::mem::take(&mut self.keys);
+        let lives_on = release_later(self.client.clone(), Arc::clone(&self.record), keys);
         inner.engine.handle().spawn(lives_on);
         let (command, patience) = (Command::Retire(self.reference()), inner.patience(&|_| {}));
         let outcome = inner.stored.step_patiently(&command, None, &patience).await?;
@@ -217,7 +227,8 @@ impl Lease {
         self.client.inner.keeper.let_go(self.reference());
         let (settled, receiver) = oneshot::channel();
         let name = Named::from(&*self.record);
-        let release = release_until_settled(self.client.clone(), name, settled);
+        let keys = std::mem::take(&mut self.keys);
+        let release = release_until_settled(self.client.clone(), name, keys, settled);
         self.client.inner.unsettled.send_modify(|count| *count += 1);
         self.client.inner.engine.handle().spawn(release);
         receiver
@@ -286,7 +297,13 @@ impl From<&gpulock_core::Lease> for Named {
 
 /// Says that the work is over until the store has heard it. Until then the GPU of a lease
 /// that ran out counts as in use, because this process lives.
-async fn release_until_settled(client: Client, name: Named, settled: oneshot::Sender<Answer>) {
+async fn release_until_settled(
+    client: Client,
+    name: Named,
+    mut keys: HeldKeys,
+    settled: oneshot::Sender<Answer>,
+) {
+    keys.free().await;
     let (mut pause, mut settled) = (Duration::from_millis(20), Some(settled));
     let mut answer = release(&client.inner.stored, &name).await;
     let outcome = loop {
@@ -308,14 +325,16 @@ async fn release_until_settled(client: Client, name: Named, settled: oneshot::Se
         }
         answer = release_again(&client.inner.stored, &name).await;
     };
+    keys.free().await;
     // Whoever released it may not have waited so long.
     let _ = settled.map(|settled| settled.send(Ok(outcome)));
     client.inner.unsettled.send_modify(|count| *count -= 1);
 }
 
 /// Says that the work is over if this process lives on although it was about to end.
-async fn release_later(client: Client, record: Arc<gpulock_core::Lease>) {
+async fn release_later(client: Client, record: Arc<gpulock_core::Lease>, mut keys: HeldKeys) {
     tokio::time::sleep(client.inner.options.stop_grace).await;
+    keys.free().await;
     let name = Named::from(&*record);
     // It may have been freed meanwhile; naming it then would be a violation.
     while release_again(&client.inner.stored, &name).await.is_err() {
@@ -343,7 +362,7 @@ async fn release_again(stored: &Stored, name: &Named) -> Result<Settled, StepErr
 }
 
 /// What happened lately to tasks of this name.
-async fn history_of(stored: &Stored, task: &TaskName) -> Result<Vec<Event>, StoreError> {
+pub(crate) async fn history_of(stored: &Stored, task: &TaskName) -> Result<Vec<Event>, StoreError> {
     let wanted = Wanted { limit: 1_000, task: Some(task.clone()) };
     stored.store.history(&stored.pool, &wanted).await
 }

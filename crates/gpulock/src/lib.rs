@@ -32,6 +32,7 @@ mod gpus;
 mod heartbeat;
 mod incident;
 mod lease;
+mod legacy;
 mod other_run;
 mod post;
 pub mod process;

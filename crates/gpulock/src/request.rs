@@ -135,6 +135,12 @@ impl RequestBuilder {
         self
     }
 
+    /// Heartbeats so far apart.
+    pub fn heartbeat_interval(mut self, interval: Duration) -> Self {
+        self.interval = interval;
+        self
+    }
+
     /// A lease of fixed length, without heartbeats.
     pub fn fixed_term(mut self, span: Duration) -> Self {
         self.term = Term::Fixed(span);
@@ -177,6 +183,8 @@ impl RequestBuilder {
         let (call_off, called_off) = oneshot::channel();
         let lease_id = self.lease_id.map_or_else(new_lease_id, Ok)?;
         let client = self.client;
+        // While it waits for the key of an older worker, the lease lives by heartbeats.
+        let supervised = self.supervised && client.inner.older_keys.is_none();
         let owner = Owner { run: self.run, ..client.inner.owner().clone() };
         let asking = Asking {
             command: Command::Acquire(Request {
@@ -186,7 +194,7 @@ impl RequestBuilder {
                 wish: self.wish,
                 priority: self.priority,
                 term: self.term,
-                supervised: self.supervised,
+                supervised,
                 patience: self.waits.then_some(self.unseen),
                 comes_back: self.comes_back,
                 channel: None,

@@ -31,6 +31,7 @@
 
 use std::fmt;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use async_trait::async_trait;
 use gpulock_core::{
@@ -40,6 +41,7 @@ use gpulock_core::{
 
 #[cfg(feature = "conformance")]
 pub mod faulty;
+mod lock_keys;
 pub mod memory;
 #[cfg(feature = "redis")]
 pub mod redis;
@@ -47,6 +49,7 @@ mod remark;
 #[cfg(feature = "sqlite")]
 pub mod sqlite;
 
+pub use lock_keys::{Claim, LockKeys, Releases, Taken};
 pub use remark::{Remark, Verdict};
 
 /// A place that keeps pools. See the [module](self) for the contract.
@@ -75,6 +78,11 @@ pub trait Store: fmt::Debug + Send + Sync {
 
     /// What about the store as it is set up could cost a lease, for people.
     async fn examine(&self) -> Vec<Remark>;
+
+    /// The lock keys of an older system beside this store, if there can be any.
+    fn lock_keys(&self) -> Option<Arc<dyn LockKeys>> {
+        None
+    }
 
     /// Lets go of everything that must not be carried over a fork of this process, and keeps
     /// callers waiting until [`Store::go_on`]. To be called just before a fork by a program

@@ -62,7 +62,7 @@ pub(crate) struct Patience<'a> {
 
 impl Patience<'_> {
     /// Tries again until the store answers or patience ends.
-    async fn bear<T, F>(&self, mut attempt: impl FnMut() -> F) -> Result<T, StepError>
+    pub(crate) async fn bear<T, F>(&self, mut attempt: impl FnMut() -> F) -> Result<T, StepError>
     where
         F: Future<Output = Result<T, StepError>>,
     {

@@ -9,6 +9,7 @@ mod library {
     mod endings;
     mod faults;
     mod leases;
+    mod legacy_keys;
     mod process_liveness;
     mod processes;
     mod redis_addresses;

@@ -22,6 +22,8 @@ const CLAIM: &str = "gpu_lock.claim_time";
 const GRACE: &str = "gpu_lock.stop_grace";
 const LISTEN: &str = "server.listen";
 const TOKENS: &str = "server.tokens";
+const LEGACY_KEYS: &str = "compat.legacy_keys";
+const STORE: &str = "store";
 
 /// Two keys that do not go together.
 struct Clash {
@@ -59,7 +61,12 @@ impl Config {
             let hint = clash.hint.to_owned();
             Some(Finding { severity: clash.severity, message, place, hint })
         };
-        let clashes = [self.level_clashes(), self.waiting_clashes(), self.server_clashes()];
+        let clashes = [
+            self.level_clashes(),
+            self.waiting_clashes(),
+            self.server_clashes(),
+            self.compat_clashes(),
+        ];
         clashes.into_iter().flatten().flatten().filter_map(finding).collect()
     }
 
@@ -184,6 +191,19 @@ impl Config {
             hint: "add a token such as operate:@/etc/gpulock/token, or listen on 127.0.0.1",
         })]
     }
+
+    fn compat_clashes(&self) -> Vec<Option<Clash>> {
+        let is_redis = |url: &str| url.starts_with("redis");
+        let on_redis = self.store.as_ref().is_some_and(|store| is_redis(store.reveal()));
+        vec![(self.compat.legacy_keys && !on_redis).then_some(Clash {
+            severity: Severity::Error,
+            first: LEGACY_KEYS,
+            relation: "needs the Redis database of the older workers as",
+            second: STORE,
+            outcome: "their lock keys cannot be respected",
+            hint: "name that database as `store`, or set legacy_keys to false",
+        })]
+    }
 }
 
 impl GpuLock {
@@ -230,6 +250,8 @@ mod tests {
         ("gpu_lock: {claim_time: 9}", "warning claim_time max_poll_interval"),
         ("gpu_lock: {claim_time: 9, use_event_driven: no}", "error claim_time max_poll_interval"),
         ("server: {listen: '0.0.0.0:8788'}", "warning listen tokens"),
+        ("compat: {legacy_keys: true}\nstore: 'sqlite:///a.db'", "error legacy_keys store"),
+        ("compat: {legacy_keys: true}", "error legacy_keys store"),
     ];
 
     #[test]
@@ -247,6 +269,7 @@ mod tests {
         for (file, finding) in CLASHES {
             assert_eq!(listed(file), [*finding], "{file}");
         }
+        assert!(listed("compat: {legacy_keys: true}\nstore: 'redis://h/2'").is_empty());
         assert!(
             listed("gpu_lock: {lock_timeout: 2h, claim_time: 4, fallback_timeout: 4}").is_empty()
         );

@@ -84,6 +84,8 @@ settings! {
         gpu_lock_monitor: Monitor;
         /// `server`
         server: Server;
+        /// `compat`
+        compat: Compat;
     }
     besides { origins: BTreeMap<String, Origin>; }
 
@@ -182,6 +184,13 @@ settings! {
         tokens: Vec<ServerToken>, TOKENS = Vec::new();
         /// Host names, besides its own address, under which the server may be asked.
         allowed_hosts: Vec<String>, HOSTS = Vec::new();
+    }
+
+    /// What helps while an older system is replaced worker by worker.
+    struct Compat {
+        /// Whether the lock keys of older workers in the store's Redis database
+        /// (`gpu_lock:0`) are respected, and set while a GPU is held.
+        legacy_keys: bool, SWITCH = false;
     }
 }
 

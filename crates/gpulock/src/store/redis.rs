@@ -16,12 +16,13 @@ mod examine;
 mod info;
 mod keys;
 mod link;
+mod lock_keys;
 mod mailbox;
 mod reply;
 mod server;
 mod trouble;
 
-use std::sync::LazyLock;
+use std::sync::{Arc, LazyLock};
 
 use async_trait::async_trait;
 use gpulock_core::{Event, LOOK_AHEAD, LeaseId, PoolName, Waiter, Why};
@@ -32,9 +33,12 @@ use self::address::Address;
 pub use self::address::AfterRestart;
 use self::keys::Keys;
 use self::link::{Answered, Link, Script};
+use self::lock_keys::RedisLockKeys;
 use self::mailbox::Subscription;
 use self::reply::Wrong;
-use super::{Mailbox, Remark, Scope, Store, StoreError, Swapped, View, Wanted, Write, letter};
+use super::{
+    LockKeys, Mailbox, Remark, Scope, Store, StoreError, Swapped, View, Wanted, Write, letter,
+};
 
 /// About how many events are kept of each pool.
 const JOURNAL_CAP: usize = 10_000;
@@ -58,7 +62,7 @@ fn script(text: &str) -> Script {
 /// Keeps pools on a Redis server, behind Sentinels, or in a cluster.
 #[derive(Debug)]
 pub struct RedisStore {
-    link: Link,
+    link: Arc<Link>,
     keys: Keys,
 }
 
@@ -70,7 +74,7 @@ impl RedisStore {
     pub fn open(url: &str) -> Result<Self, StoreError> {
         let address = Address::parse(url)?;
         let keys = Keys::new(&address.prefix);
-        Ok(Self { link: Link::new(address), keys })
+        Ok(Self { link: Arc::new(Link::new(address)), keys })
     }
 
     async fn picture(&self, pool: &PoolName, asking: Option<LeaseId>) -> Result<View, StoreError> {
@@ -197,6 +201,10 @@ impl Store for RedisStore {
 
     async fn examine(&self) -> Vec<Remark> {
         examine::examine(self).await
+    }
+
+    fn lock_keys(&self) -> Option<Arc<dyn LockKeys>> {
+        Some(Arc::new(RedisLockKeys::new(Arc::clone(&self.link))))
     }
 }
 

@@ -1,0 +1,274 @@
+//! A client of one pool of one store.
+
+use std::mem::ManuallyDrop;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use gpulock::config::{Config, Severity, Sources};
+use gpulock::core::{Incident, LeaseId, LeaseRef, SeizeMode, TaskName, Token};
+use gpulock::store::{Store, Wanted};
+use gpulock::{DefaultPlace, Options, connect};
+use pyo3::exceptions::PyValueError;
+use pyo3::prelude::*;
+use pyo3::types::PyDict;
+
+use crate::bell::span;
+use crate::failure::Trouble;
+use crate::fork::{Home, Living, open};
+use crate::operation::{Gain, Operation};
+use crate::request::Asked;
+use crate::{runtime, settings};
+
+static CLIENTS: Living<gpulock::Client> = Living::new();
+
+/// A client of one pool of one store.
+#[pyclass(frozen, module = "gpulock._gpulock")]
+pub(crate) struct Client {
+    inner: ManuallyDrop<Arc<gpulock::Client>>,
+    asked: Wish,
+    config: Box<Config>,
+    pool: String,
+    store: String,
+    #[pyo3(get)]
+    config_file: Option<PathBuf>,
+    #[pyo3(get)]
+    warnings: Vec<String>,
+    home: Home,
+}
+
+/// How a client was asked for.
+#[derive(Clone)]
+struct Wish {
+    store: Option<String>,
+    config: Option<PathBuf>,
+    pool: Option<String>,
+    client_name: Option<String>,
+}
+
+/// A store that was opened for a client.
+struct Opened {
+    config: Config,
+    config_file: Option<PathBuf>,
+    warnings: Vec<String>,
+    place: String,
+}
+
+impl Client {
+    fn open(py: Python<'_>, asked: Wish) -> PyResult<Self> {
+        let handle = runtime::handle()?;
+        let wish = asked.clone();
+        let (store, opened) = open(py, move || Opened::open(&wish))?;
+        let Opened { config, config_file, warnings, place } = opened;
+        let mut options = Options::from(&config);
+        options.pool = config.pool.parse().map_err(gpulock::Error::Name).map_err(Trouble::from)?;
+        options.client_name = asked.client_name.clone().unwrap_or_else(|| {
+            concat!("gpulock ", env!("CARGO_PKG_VERSION"), " (Python)").to_owned()
+        });
+        let pool = options.pool.to_string();
+        let client = gpulock::Client::builder(store).options(options).on(handle).build();
+        let inner = Arc::new(client.map_err(Trouble::from)?);
+        CLIENTS.add(&inner);
+        let inner = ManuallyDrop::new(inner);
+        let (config, home) = (Box::new(config), Home::here());
+        Ok(Self { inner, asked, config, pool, store: place, config_file, warnings, home })
+    }
+
+    pub(crate) fn here(&self) -> Result<&gpulock::Client, Trouble> {
+        self.home.require("client").map(|()| &**self.inner)
+    }
+
+    /// Begins something that this client does.
+    fn begin<F>(&self, work: impl FnOnce(gpulock::Client) -> F) -> PyResult<Operation>
+    where
+        F: Future<Output = Result<Gain, gpulock::Error>> + Send + 'static,
+    {
+        let work = work(self.here()?.clone());
+        let handle = runtime::handle()?;
+        Ok(Operation::begin(&handle, async move { work.await.map_err(Trouble::from) }))
+    }
+}
+
+#[pymethods]
+impl Client {
+    #[new]
+    #[pyo3(signature = (store = None, config = None, pool = None, client_name = None))]
+    fn new(
+        py: Python<'_>,
+        store: Option<String>,
+        config: Option<PathBuf>,
+        pool: Option<String>,
+        client_name: Option<String>,
+    ) -> PyResult<Self> {
+        Self::open(py, Wish { store, config, pool, client_name })
+    }
+
+    #[getter]
+    pub(crate) fn pool(&self) -> &str {
+        &self.pool
+    }
+
+    #[getter]
+    fn store(&self) -> &str {
+        &self.store
+    }
+
+    fn settings<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
+        settings::all(py, &self.config)
+    }
+
+    #[pyo3(
+        signature = (task, gpus, **options),
+        text_signature = "($self, task, gpus, *, priority='normal', max_wait=None, forever=False, \
+            poll_interval=None, heartbeat_interval=None, heartbeat_timeout=None, fixed_term=None, \
+            store_patience=None, inside=None, lease_id=None, run=None, comes_back_within=None)"
+    )]
+    fn request(
+        slf: &Bound<'_, Self>,
+        task: &str,
+        gpus: &Bound<'_, PyAny>,
+        options: Option<&Bound<'_, PyDict>>,
+    ) -> PyResult<Operation> {
+        let asked = Asked::read(task, gpus, options)?;
+        let this = slf.get();
+        let acquiring = asked.of(this.here()?).start().map_err(Trouble::from)?;
+        Ok(Operation::of_request(&runtime::handle()?, acquiring, slf.clone().unbind()))
+    }
+
+    fn release_named(&self, lease_id: &str, token: u64, task: &str) -> PyResult<Operation> {
+        let (lease, task) = (named(lease_id, token)?, task_name(task)?);
+        self.begin(
+            |client| async move { Ok(Gain::Flag(client.release_named(lease, &task).await?)) },
+        )
+    }
+
+    fn cancel_named(&self, lease_id: &str) -> PyResult<Operation> {
+        let lease_id = id(lease_id)?;
+        self.begin(|client| async move {
+            client.cancel(lease_id).await?;
+            Ok(Gain::Nothing)
+        })
+    }
+
+    fn report(&self, lease_id: &str, task: &str, kind: &str, error: String) -> PyResult<Operation> {
+        let (lease_id, task, incident) = (id(lease_id)?, task_name(task)?, incident(kind)?);
+        self.begin(|client| async move {
+            client.report(incident, &error, lease_id, task).await;
+            Ok(Gain::Nothing)
+        })
+    }
+
+    fn seize(&self, lease_id: &str, token: u64, reason: String) -> PyResult<Operation> {
+        let lease = named(lease_id, token)?;
+        self.begin(|client| async move {
+            Ok(Gain::Flag(client.seize(lease, &reason, SeizeMode::Drain).await?))
+        })
+    }
+
+    fn sweep(&self) -> PyResult<Operation> {
+        self.begin(|client| async move { Ok(Gain::Count(client.sweep().await?)) })
+    }
+
+    fn status(&self) -> PyResult<Operation> {
+        self.begin(|client| async move { Ok(Gain::Text(json(&client.status().await?))) })
+    }
+
+    fn counters(&self) -> PyResult<Operation> {
+        self.begin(|client| async move { Ok(Gain::Text(json(&client.counters().await?))) })
+    }
+
+    #[pyo3(signature = (limit = 100, task = None))]
+    fn history(&self, limit: usize, task: Option<&str>) -> PyResult<Operation> {
+        let wanted = Wanted { limit, task: task.map(task_name).transpose()? };
+        self.begin(|client| async move { Ok(Gain::Text(json(&client.history(&wanted).await?))) })
+    }
+
+    fn settle(&self, patience: f64) -> PyResult<Operation> {
+        let patience = span(Some(patience)).unwrap_or_default();
+        self.begin(move |client| async move { Ok(Gain::Flag(client.settle(patience).await)) })
+    }
+
+    fn again(&self, py: Python<'_>) -> PyResult<Self> {
+        self.here()?;
+        Self::open(py, self.asked.clone())
+    }
+}
+
+impl Drop for Client {
+    fn drop(&mut self) {
+        if self.home != Home::here() {
+            return;
+        }
+        // SAFETY: `self` is being dropped, so it is not used again.
+        #[expect(unsafe_code, reason = "in a forked child it must not be dropped")]
+        unsafe {
+            ManuallyDrop::drop(&mut self.inner);
+        }
+    }
+}
+
+impl Opened {
+    fn open(wish: &Wish) -> Result<(Arc<dyn Store>, Self), Trouble> {
+        let mut sources = Sources { file: wish.config.clone(), ..Sources::of_process() };
+        let flags = [("store", &wish.store), ("pool", &wish.pool)];
+        for (key, value) in flags {
+            sources.flags.extend(value.iter().map(|value| (key.to_owned(), value.clone())));
+        }
+        let loaded = Config::load(&sources)?;
+        let findings = loaded.warnings.iter().filter(|found| found.severity == Severity::Warning);
+        let mut warnings: Vec<_> = findings
+            .map(|found| format!("{}: {}\nhint: {}", found.place, found.message, found.hint))
+            .collect();
+        let (store, place) = match &loaded.config.store {
+            Some(url) => (connect(url.reveal())?, url.to_string()),
+            None => {
+                let place = DefaultPlace::find(|name| std::env::var(name).ok());
+                place.prepare()?;
+                let is_new = !place.path().exists();
+                let store = connect(&place.url())?;
+                if is_new || matches!(place, DefaultPlace::Excluded(_)) {
+                    warnings.extend(place.notice());
+                }
+                (store, place.url())
+            }
+        };
+        let (config, config_file) = (loaded.config, loaded.file);
+        Ok((store, Self { config, config_file, warnings, place }))
+    }
+}
+
+/// The clients of this process.
+pub(crate) fn all() -> Vec<Arc<gpulock::Client>> {
+    CLIENTS.all()
+}
+
+/// In a child after a fork.
+pub(crate) fn forget_all() {
+    CLIENTS.forget();
+}
+
+pub(crate) fn id(text: &str) -> PyResult<LeaseId> {
+    text.parse().map_err(|error| PyValueError::new_err(format!("{error}, not {text:?}")))
+}
+
+pub(crate) fn task_name(text: &str) -> PyResult<TaskName> {
+    text.parse().map_err(|error| PyValueError::new_err(format!("{error}")))
+}
+
+fn named(lease_id: &str, token: u64) -> PyResult<LeaseRef> {
+    Ok(LeaseRef { lease_id: id(lease_id)?, token: Token::from_value(token) })
+}
+
+fn incident(kind: &str) -> PyResult<Incident> {
+    match kind {
+        "normal_release_failure" => Ok(Incident::NormalReleaseFailure),
+        "emergency_release" => Ok(Incident::EmergencyRelease),
+        "release_script_error" => Ok(Incident::ReleaseScriptError),
+        "critical_failure" => Ok(Incident::CriticalFailure),
+        other => Err(PyValueError::new_err(format!("there is no incident {other:?}"))),
+    }
+}
+
+fn json(value: &impl serde::Serialize) -> String {
+    // Names and numbers always have a JSON form.
+    serde_json::to_string(value).unwrap_or_default()
+}
