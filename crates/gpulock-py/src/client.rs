@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use gpulock::config::{Config, Severity, Sources};
 use gpulock::core::{Incident, LeaseId, LeaseRef, SeizeMode, TaskName, Token};
-use gpulock::store::{Store, Wanted};
+use gpulock::store::{Scope, Store, Wanted};
 use gpulock::{DefaultPlace, Options, connect};
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
@@ -15,7 +15,7 @@ use pyo3::types::PyDict;
 use crate::bell::span;
 use crate::failure::Trouble;
 use crate::fork::{Home, Living, open};
-use crate::operation::{Gain, Operation};
+use crate::operation::{Gain, Operation, Work};
 use crate::request::Asked;
 use crate::{runtime, settings};
 
@@ -51,6 +51,8 @@ struct Opened {
     config_file: Option<PathBuf>,
     warnings: Vec<String>,
     place: String,
+    /// The same store for the threads of callers.
+    direct: Arc<dyn Store>,
 }
 
 impl Client {
@@ -58,14 +60,15 @@ impl Client {
         let handle = runtime::handle()?;
         let wish = asked.clone();
         let (store, opened) = open(py, move || Opened::open(&wish))?;
-        let Opened { config, config_file, warnings, place } = opened;
+        let Opened { config, config_file, warnings, place, direct } = opened;
         let mut options = Options::from(&config);
         options.pool = config.pool.parse().map_err(gpulock::Error::Name).map_err(Trouble::from)?;
         options.client_name = asked.client_name.clone().unwrap_or_else(|| {
             concat!("gpulock ", env!("CARGO_PKG_VERSION"), " (Python)").to_owned()
         });
         let pool = options.pool.to_string();
-        let client = gpulock::Client::builder(store).options(options).on(handle).build();
+        let builder = gpulock::Client::builder(store).options(options).on(handle);
+        let client = builder.direct(direct).build();
         let inner = Arc::new(client.map_err(Trouble::from)?);
         CLIENTS.add(&inner);
         let inner = ManuallyDrop::new(inner);
@@ -120,7 +123,7 @@ impl Client {
         signature = (task, gpus, **options),
         text_signature = "($self, task, gpus, *, priority='normal', max_wait=None, forever=False, \
             poll_interval=None, heartbeat_interval=None, heartbeat_timeout=None, fixed_term=None, \
-            store_patience=None, inside=None, lease_id=None, run=None, comes_back_within=None)"
+            store_patience=None, inside=None, lease_id=None, run=None, comes_back_within=None, lazily=False)"
     )]
     fn request(
         slf: &Bound<'_, Self>,
@@ -129,9 +132,11 @@ impl Client {
         options: Option<&Bound<'_, PyDict>>,
     ) -> PyResult<Operation> {
         let asked = Asked::read(task, gpus, options)?;
-        let this = slf.get();
-        let acquiring = asked.of(this.here()?).start().map_err(Trouble::from)?;
-        Ok(Operation::of_request(&runtime::handle()?, acquiring, slf.clone().unbind()))
+        let lazily = asked.lazily;
+        let request = asked.of(slf.get().here()?);
+        let work = Work::Request(Box::new(request));
+        let planned = Operation::plan(work, Some(slf.clone().unbind()));
+        Ok(if lazily { planned } else { planned.started()? })
     }
 
     fn release_named(&self, lease_id: &str, token: u64, task: &str) -> PyResult<Operation> {
@@ -231,8 +236,13 @@ impl Opened {
                 (store, place.url())
             }
         };
+        let direct = match &loaded.config.store {
+            // A connection belongs to the threads of one runtime.
+            Some(url) if store.scope() == Scope::Network => connect(url.reveal())?,
+            _ => Arc::clone(&store),
+        };
         let (config, config_file) = (loaded.config, loaded.file);
-        Ok((store, Self { config, config_file, warnings, place }))
+        Ok((store, Self { config, config_file, warnings, place, direct }))
     }
 }
 

@@ -13,7 +13,7 @@ use crate::bell::{Bell, span};
 use crate::client::Client;
 use crate::failure::{Trouble, misuse};
 use crate::fork::{Home, Living, lock};
-use crate::operation::{Gain, Operation};
+use crate::operation::{Gain, Operation, Work};
 use crate::runtime;
 
 /// The lease until it is given back.
@@ -94,12 +94,10 @@ impl Lease {
         Ok(())
     }
 
-    fn release(&self) -> PyResult<Operation> {
-        let lease = self.take()?;
-        Ok(Operation::begin(&runtime::handle()?, async move {
-            lease.release().await?;
-            Ok(Gain::Nothing)
-        }))
+    #[pyo3(signature = (lazily = false))]
+    fn release(&self, lazily: bool) -> PyResult<Operation> {
+        let planned = Operation::plan(Work::Release(Box::new(self.take()?)), None);
+        Ok(if lazily { planned } else { planned.started()? })
     }
 
     fn retire(&self) -> PyResult<Operation> {

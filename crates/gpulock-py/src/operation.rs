@@ -4,7 +4,7 @@ use std::future::Future;
 use std::mem::ManuallyDrop;
 use std::sync::{Arc, Mutex, OnceLock};
 
-use gpulock::WaitState;
+use gpulock::{Begun, RequestBuilder, WaitState};
 use pyo3::exceptions::PyOSError;
 use pyo3::prelude::*;
 use tokio::runtime::Handle;
@@ -15,6 +15,7 @@ use crate::client::Client;
 use crate::failure::{Trouble, misuse};
 use crate::fork::{Home, Living, lock};
 use crate::lease::Lease;
+use crate::runtime;
 
 /// What an operation gives.
 pub(crate) enum Gain {
@@ -25,7 +26,14 @@ pub(crate) enum Gain {
     Lease(Box<gpulock::Lease>),
 }
 
+/// What has not begun.
+pub(crate) enum Work {
+    Request(Box<RequestBuilder>),
+    Release(Box<gpulock::Lease>),
+}
+
 enum Slot {
+    Planned(Work),
     UnderWay,
     Done(Result<Gain, Trouble>),
     Taken,
@@ -38,6 +46,8 @@ pub(crate) struct Shared {
     bell: OnceLock<Bell>,
     /// Sent to call a request off.
     call_off: Mutex<Option<oneshot::Sender<()>>>,
+    /// How a request is waiting.
+    progress: OnceLock<watch::Receiver<WaitState>>,
 }
 
 static REQUESTS: Living<Shared> = Living::new();
@@ -46,7 +56,6 @@ static REQUESTS: Living<Shared> = Living::new();
 #[pyclass(frozen, module = "gpulock._gpulock")]
 pub(crate) struct Operation {
     shared: ManuallyDrop<Arc<Shared>>,
-    progress: ManuallyDrop<Option<watch::Receiver<WaitState>>>,
     /// For the lease that it may give.
     client: Option<Py<Client>>,
     home: Home,
@@ -58,59 +67,48 @@ impl Operation {
     where
         F: Future<Output = Result<Gain, Trouble>> + Send + 'static,
     {
-        let shared = Shared::new(None);
-        let told = Arc::clone(&shared);
-        handle.spawn(async move { told.finish(work.await) });
-        Self::of(shared, None, None)
+        let this = Self::of(Slot::UnderWay, None);
+        this.shared.spawn(handle, work);
+        this
     }
 
-    /// Waits for what a request gives, until it is called off.
-    pub(crate) fn of_request(
-        handle: &Handle,
-        mut acquiring: gpulock::Acquiring,
-        client: Py<Client>,
-    ) -> Self {
-        let (call_off, called_off) = oneshot::channel();
-        let shared = Shared::new(Some(call_off));
-        REQUESTS.add(&shared);
-        let progress = acquiring.progress();
-        let told = Arc::clone(&shared);
-        handle.spawn(async move {
-            let answer = tokio::select! {
-                answer = &mut acquiring => answer.map_err(Trouble::from),
-                _ = called_off => {
-                    acquiring.call_off().await;
-                    Err(Trouble::called_off())
-                }
-            };
-            told.finish(answer.map(|lease| Gain::Lease(Box::new(lease))));
-        });
-        Self::of(shared, Some(progress), Some(client))
+    /// Begins with the first wait: directly if that may block, else on the native thread.
+    /// `client` is that of a lease to be had.
+    pub(crate) fn plan(work: Work, client: Option<Py<Client>>) -> Self {
+        Self::of(Slot::Planned(work), client)
     }
 
-    fn of(
-        shared: Arc<Shared>,
-        progress: Option<watch::Receiver<WaitState>>,
-        client: Option<Py<Client>>,
-    ) -> Self {
-        let (shared, progress) = (ManuallyDrop::new(shared), ManuallyDrop::new(progress));
-        Self { shared, progress, client, home: Home::here() }
+    /// Begins now, on the native thread.
+    pub(crate) fn started(self) -> Result<Self, Trouble> {
+        self.shared.start()?;
+        Ok(self)
     }
 
-    fn here(&self) -> Result<&Shared, Trouble> {
-        self.home.require("operation").map(|()| &**self.shared)
+    fn of(slot: Slot, client: Option<Py<Client>>) -> Self {
+        let shared = ManuallyDrop::new(Shared::new(slot));
+        Self { shared, client, home: Home::here() }
+    }
+
+    fn here(&self) -> Result<&Arc<Shared>, Trouble> {
+        self.home.require("operation").map(|()| &*self.shared)
     }
 }
 
 #[pymethods]
 impl Operation {
     fn fileno(&self) -> PyResult<i32> {
-        Ok(self.here()?.bell()?.fileno())
+        let shared = self.here()?;
+        shared.start()?;
+        Ok(shared.bell()?.fileno())
     }
 
     #[pyo3(signature = (timeout = None))]
     fn wait(&self, py: Python<'_>, timeout: Option<f64>) -> PyResult<bool> {
         let shared = self.here()?;
+        match timeout {
+            Some(0.0) => shared.start()?,
+            _ => py.detach(|| shared.start_directly())?,
+        }
         if shared.is_done() {
             return Ok(true);
         }
@@ -123,8 +121,8 @@ impl Operation {
         let mut slot = lock(&self.here()?.slot);
         let done = match std::mem::replace(&mut *slot, Slot::Taken) {
             Slot::Done(done) => done,
-            Slot::UnderWay => {
-                *slot = Slot::UnderWay;
+            unfinished @ (Slot::Planned(_) | Slot::UnderWay) => {
+                *slot = unfinished;
                 return Err(misuse("the operation is not done"));
             }
             Slot::Taken => return Err(misuse("the result was taken already")),
@@ -149,8 +147,7 @@ impl Operation {
     }
 
     fn progress(&self) -> PyResult<Option<Progress>> {
-        self.here()?;
-        Ok(self.progress.as_ref().map(|state| Progress::from(&*state.borrow())))
+        Ok(self.here()?.progress.get().map(|state| Progress::from(&*state.borrow())))
     }
 }
 
@@ -160,19 +157,107 @@ impl Drop for Operation {
             return;
         }
         self.shared.cancel();
-        // SAFETY: `self` is being dropped, so neither is used again.
-        #[expect(unsafe_code, reason = "in a forked child they must not be dropped")]
+        // SAFETY: `self` is being dropped, so it is not used again.
+        #[expect(unsafe_code, reason = "in a forked child it must not be dropped")]
         unsafe {
             ManuallyDrop::drop(&mut self.shared);
-            ManuallyDrop::drop(&mut self.progress);
         }
     }
 }
 
 impl Shared {
-    fn new(call_off: Option<oneshot::Sender<()>>) -> Arc<Self> {
-        let (slot, bell) = (Mutex::new(Slot::UnderWay), OnceLock::new());
-        Arc::new(Self { slot, bell, call_off: Mutex::new(call_off) })
+    fn new(slot: Slot) -> Arc<Self> {
+        let slot = Mutex::new(slot);
+        let (bell, call_off, progress) = Default::default();
+        Arc::new(Self { slot, bell, call_off, progress })
+    }
+
+    fn spawn<F>(self: &Arc<Self>, handle: &Handle, work: F)
+    where
+        F: Future<Output = Result<Gain, Trouble>> + Send + 'static,
+    {
+        let told = Arc::clone(self);
+        handle.spawn(async move { told.finish(work.await) });
+    }
+
+    /// The work that has not begun; it begins now.
+    fn take_work(&self) -> Option<Work> {
+        let mut slot = lock(&self.slot);
+        match std::mem::replace(&mut *slot, Slot::UnderWay) {
+            Slot::Planned(work) => Some(work),
+            other => {
+                *slot = other;
+                None
+            }
+        }
+    }
+
+    /// Begins on the native thread what has not begun.
+    fn start(self: &Arc<Self>) -> Result<(), Trouble> {
+        match self.take_work() {
+            None => Ok(()),
+            Some(Work::Request(request)) => {
+                let acquiring = request.start().map_err(Trouble::from);
+                self.unless_failed(acquiring.and_then(|acquiring| self.follow(acquiring)))
+            }
+            Some(Work::Release(lease)) => self.unless_failed(self.release(*lease)),
+        }
+    }
+
+    /// Does on this thread what has not begun, if that goes quickly.
+    fn start_directly(self: &Arc<Self>) -> Result<(), Trouble> {
+        match self.take_work() {
+            None => Ok(()),
+            Some(Work::Request(request)) => match request.begin().map_err(Trouble::from) {
+                Ok(Begun::Acquired(lease)) => {
+                    self.finish(Ok(Gain::Lease(lease)));
+                    Ok(())
+                }
+                Ok(Begun::Waiting(acquiring)) => self.unless_failed(self.follow(acquiring)),
+                Err(trouble) => self.unless_failed(Err(trouble)),
+            },
+            Some(Work::Release(lease)) => match lease.release_directly() {
+                Ok(()) => {
+                    self.finish(Ok(Gain::Nothing));
+                    Ok(())
+                }
+                Err(lease) => self.unless_failed(self.release(lease)),
+            },
+        }
+    }
+
+    /// What cannot begin is over.
+    fn unless_failed(&self, begun: Result<(), Trouble>) -> Result<(), Trouble> {
+        begun.inspect_err(|_| self.finish(Err(Trouble::called_off())))
+    }
+
+    /// Waits for what a request gives, until it is called off.
+    fn follow(self: &Arc<Self>, mut acquiring: gpulock::Acquiring) -> Result<(), Trouble> {
+        let handle = runtime::handle()?;
+        let (call_off, called_off) = oneshot::channel();
+        *lock(&self.call_off) = Some(call_off);
+        REQUESTS.add(self);
+        // It is set once, here.
+        let _ = self.progress.set(acquiring.progress());
+        self.spawn(&handle, async move {
+            let answer = tokio::select! {
+                answer = &mut acquiring => answer?,
+                _ = called_off => {
+                    acquiring.call_off().await;
+                    return Err(Trouble::called_off());
+                }
+            };
+            Ok(Gain::Lease(Box::new(answer)))
+        });
+        Ok(())
+    }
+
+    fn release(self: &Arc<Self>, lease: gpulock::Lease) -> Result<(), Trouble> {
+        self.spawn(&runtime::handle()?, async move {
+            lease.release().await?;
+            Ok(Gain::Nothing)
+        });
+        Ok(())
     }
 
     fn finish(&self, done: Result<Gain, Trouble>) {
@@ -184,7 +269,7 @@ impl Shared {
     }
 
     fn is_done(&self) -> bool {
-        !matches!(*lock(&self.slot), Slot::UnderWay)
+        matches!(*lock(&self.slot), Slot::Done(_) | Slot::Taken)
     }
 
     /// The bell, which rings when the operation is done.
@@ -195,7 +280,7 @@ impl Shared {
         }
         let new = Bell::new().map_err(PyOSError::new_err)?;
         let bell = self.bell.get_or_init(|| new);
-        if !matches!(*slot, Slot::UnderWay) {
+        if matches!(*slot, Slot::Done(_) | Slot::Taken) {
             bell.ring();
         }
         Ok(bell)
@@ -208,7 +293,8 @@ impl Shared {
             let _ = call_off.send(());
         }
         let mut slot = lock(&self.slot);
-        if let Slot::Done(Ok(Gain::Lease(_))) = &*slot {
+        // Whoever drops a lease gives it back.
+        if let Slot::Done(Ok(Gain::Lease(_))) | Slot::Planned(Work::Request(_)) = &*slot {
             *slot = Slot::Done(Err(Trouble::called_off()));
         }
     }

@@ -32,6 +32,8 @@ pub(crate) struct Asked {
     lease_id: Option<LeaseId>,
     run: Option<u64>,
     comes_back_within: Option<Duration>,
+    /// Begin with the first wait.
+    pub(crate) lazily: bool,
 }
 
 impl Asked {
@@ -56,6 +58,7 @@ impl Asked {
             lease_id: None,
             run: None,
             comes_back_within: None,
+            lazily: false,
         };
         for (name, value) in options.into_iter().flatten() {
             if !value.is_none() {
@@ -69,6 +72,7 @@ impl Asked {
         match name {
             "priority" => self.priority = priority(value)?,
             "max_wait" => self.max_wait = Some(seconds(name, value)?),
+            "lazily" => self.lazily = value.extract()?,
             "forever" => self.forever = value.extract()?,
             "poll_interval" => self.poll_interval = Some(seconds(name, value)?),
             "heartbeat_interval" => self.heartbeat_interval = Some(seconds(name, value)?),

@@ -4,18 +4,19 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use gpulock_core::{
-    Command, Counters, GpuRef, Inventory, InventorySource, LeaseId, LeaseRef, Owner, PoolName,
-    Refusal, Reply, Request, SeizeMode, Settings, Subject, TaskName,
+    Channel, Command, Counters, GpuRef, Inventory, InventorySource, LeaseId, LeaseRef, Owner,
+    PoolName, Refusal, Reply, Request, SeizeMode, Settings, Subject, TaskName,
 };
 use tokio::runtime::Handle;
 use tokio::sync::{OnceCell, oneshot, watch};
 
 use crate::clock::BootTime;
 use crate::config::{Config, Gpus, OnStoreError};
+use crate::direct::Direct;
 use crate::engine::Engine;
 use crate::error::Error;
 use crate::gpus;
-use crate::heartbeat::{Keeper, NewLease};
+use crate::heartbeat::Keeper;
 use crate::lease::Lease;
 use crate::post::Post;
 use crate::process;
@@ -40,6 +41,7 @@ pub struct Client {
 #[derive(Debug)]
 pub struct ClientBuilder {
     store: Arc<dyn Store>,
+    direct: Option<Arc<dyn Store>>,
     options: Options,
     runtime: Option<Handle>,
 }
@@ -133,6 +135,8 @@ pub(crate) struct Inner {
     pub(crate) stored: Stored,
     pub(crate) keeper: Arc<Keeper>,
     pub(crate) engine: Engine,
+    /// `None` where every caller takes the way through the engine.
+    pub(crate) direct: Option<Direct>,
     /// `None` where older workers do not matter.
     pub(crate) older_keys: Option<Arc<dyn LockKeys>>,
     owner: Owner,
@@ -163,6 +167,15 @@ impl ClientBuilder {
         self
     }
 
+    /// With a way to the store from the threads of callers, which [`RequestBuilder::begin`] and
+    /// [`Lease::release_directly`] take: `store` is the same store, opened once more if it
+    /// keeps a connection.
+    #[must_use]
+    pub fn direct(mut self, store: Arc<dyn Store>) -> Self {
+        self.direct = Some(store);
+        self
+    }
+
     /// Starts the client.
     ///
     /// # Errors
@@ -174,6 +187,11 @@ impl ClientBuilder {
             true => Some(self.store.lock_keys().ok_or(Error::NoLockKeys)?),
             false => None,
         };
+        let direct = self
+            .direct
+            .map(|store| Direct::new(store, pool.clone(), *heartbeat_timeout))
+            .transpose()
+            .map_err(Error::Start)?;
         let stored = Stored::new(self.store, pool.clone(), *heartbeat_timeout);
         let keeper = Keeper::new(stored.clone());
         let engine = match self.runtime {
@@ -184,8 +202,18 @@ impl ClientBuilder {
         let owner = process::this_owner(&self.options.client_name);
         let (unsettled, _) = watch::channel(0);
         let (options, post) = (self.options, OnceCell::new());
-        let inner =
-            Inner { options, stored, keeper, engine, older_keys, owner, post, unsettled, keeping };
+        let inner = Inner {
+            options,
+            stored,
+            keeper,
+            engine,
+            direct,
+            older_keys,
+            owner,
+            post,
+            unsettled,
+            keeping,
+        };
         Ok(Client { inner: Arc::new(inner) })
     }
 }
@@ -193,7 +221,7 @@ impl ClientBuilder {
 impl Client {
     /// A client of the default pool of a store.
     pub fn builder(store: Arc<dyn Store>) -> ClientBuilder {
-        ClientBuilder { store, options: Options::default(), runtime: None }
+        ClientBuilder { store, direct: None, options: Options::default(), runtime: None }
     }
 
     /// A request for any one GPU, to be refined.
@@ -307,28 +335,16 @@ impl Client {
     ) -> Result<Lease, Error> {
         self.match_configured_gpus(&asking).await?;
         let post = self.inner.post().await;
-        if let Command::Acquire(request) = &mut asking.command {
-            request.channel = post.channel.clone();
-        }
+        asking.listens_at(post.channel.clone());
         let mut granted = self.attempt(&asking, &post, &mut called_off).await;
         if let Err(Error::Refused(Refusal::NoInventory)) = granted {
             self.configure(&asking.patience(&tell_trouble(&asking.state))).await?;
             granted = self.attempt(&asking, &post, &mut called_off).await;
         }
-        let grant = granted?;
-        let new = NewLease {
-            lease: grant.lease.reference(),
-            term: grant.lease.term,
-            interval: asking.interval,
-            runs_from: grant.runs_from,
-        };
-        let state = self.inner.keeper.keep(new);
-        let waited = asking.bounds.began.elapsed();
-        let client = self.clone();
-        let mut lease = Lease::new(self, grant, state, waited);
-        if client.inner.older_keys.is_some()
+        let mut lease = self.hold(granted?, &asking);
+        if self.inner.older_keys.is_some()
             && let Err(error) =
-                Box::pin(client.take_older_keys(&mut lease, &asking, &mut called_off)).await
+                Box::pin(self.take_older_keys(&mut lease, &asking, &mut called_off)).await
         {
             // What the store does not hear of now, the client goes on telling it.
             let _ = lease.release().await;
@@ -367,18 +383,25 @@ impl Client {
 
     /// A list of GPUs in the configuration decides, whatever the pool says so far.
     async fn match_configured_gpus(&self, asking: &Asking) -> Result<(), Error> {
-        let Some(configured) = &self.inner.options.gpus else { return Ok(()) };
+        if self.inner.options.gpus.is_none() {
+            return Ok(());
+        }
         let tell = tell_trouble(&asking.state);
         let view = self.inner.stored.read_patiently(&asking.patience(&tell)).await?;
-        let same = view.pool.ledger.inventory.is_some_and(|inventory| {
-            inventory.source == InventorySource::Configuration
-                && inventory.gpus.len() == configured.len()
-                && configured.iter().all(|gpu| inventory.find(gpu).is_some())
-        });
-        if !same {
+        if !self.knows_configured_gpus(view.pool.ledger.inventory.as_ref()) {
             self.configure(&asking.patience(&tell)).await?;
         }
         Ok(())
+    }
+
+    /// Whether the pool has the GPUs that the configuration lists, if it lists any.
+    pub(crate) fn knows_configured_gpus(&self, inventory: Option<&Inventory>) -> bool {
+        let Some(configured) = &self.inner.options.gpus else { return true };
+        inventory.is_some_and(|inventory| {
+            inventory.source == InventorySource::Configuration
+                && inventory.gpus.len() == configured.len()
+                && configured.iter().all(|gpu| inventory.find(gpu).is_some())
+        })
     }
 
     async fn configure(&self, patience: &Patience<'_>) -> Result<Inventory, Error> {
@@ -411,6 +434,13 @@ impl Asking {
         }
     }
 
+    /// Wake-ups for it come here.
+    pub(crate) fn listens_at(&mut self, place: Option<Channel>) {
+        if let Command::Acquire(request) = &mut self.command {
+            request.channel = place;
+        }
+    }
+
     pub(crate) fn patience<'a>(
         &self,
         tell: &'a (dyn Fn(Option<&StoreError>) + Send + Sync),
@@ -422,6 +452,11 @@ impl Asking {
 impl Inner {
     pub(crate) fn owner(&self) -> &Owner {
         &self.owner
+    }
+
+    /// The mailbox of this client, if it was opened.
+    pub(crate) fn post_if_open(&self) -> Option<&Post> {
+        self.post.get().map(|post| &**post)
     }
 
     /// The mailbox of this client, opened when it is first needed.

@@ -34,6 +34,8 @@ pub struct Lease {
     /// Set while it is held, for older workers.
     pub(crate) keys: HeldKeys,
     is_released: bool,
+    /// It may have been released already, unheard.
+    is_in_doubt: bool,
 }
 
 impl Lease {
@@ -46,7 +48,8 @@ impl Lease {
         let cards = grant.pool.ledger.inventory.iter().flat_map(|inventory| &inventory.gpus);
         let gpus = cards.filter(|card| grant.lease.gpus.contains(&card.index)).cloned().collect();
         let (record, keys) = (Arc::new(grant.lease), HeldKeys::default());
-        Self { client, record, gpus, waited, state, keys, is_released: false }
+        let (is_released, is_in_doubt) = (false, false);
+        Self { client, record, gpus, waited, state, keys, is_released, is_in_doubt }
     }
 
     /// Its identity.
@@ -221,6 +224,20 @@ impl Lease {
         self.client.inner.keeper.let_go(self.reference());
     }
 
+    pub(crate) fn client(&self) -> &Client {
+        &self.client
+    }
+
+    /// It was released.
+    pub(crate) fn forget(&mut self) {
+        self.is_released = true;
+    }
+
+    /// It may have been released.
+    pub(crate) fn doubt(&mut self) {
+        self.is_in_doubt = true;
+    }
+
     fn begin_release(&mut self) -> oneshot::Receiver<Answer> {
         self.is_released = true;
         // First the heartbeats end, then the lease is released, then it is forgotten.
@@ -228,7 +245,8 @@ impl Lease {
         let (settled, receiver) = oneshot::channel();
         let name = Named::from(&*self.record);
         let keys = std::mem::take(&mut self.keys);
-        let release = release_until_settled(self.client.clone(), name, keys, settled);
+        let release = Release { name, keys, is_in_doubt: self.is_in_doubt };
+        let release = release.until_settled(self.client.clone(), settled);
         self.client.inner.unsettled.send_modify(|count| *count += 1);
         self.client.inner.engine.handle().spawn(release);
         receiver
@@ -295,40 +313,48 @@ impl From<&gpulock_core::Lease> for Named {
     }
 }
 
-/// Says that the work is over until the store has heard it. Until then the GPU of a lease
-/// that ran out counts as in use, because this process lives.
-async fn release_until_settled(
-    client: Client,
+/// The release of a lease.
+struct Release {
     name: Named,
-    mut keys: HeldKeys,
-    settled: oneshot::Sender<Answer>,
-) {
-    keys.free().await;
-    let (mut pause, mut settled) = (Duration::from_millis(20), Some(settled));
-    let mut answer = release(&client.inner.stored, &name).await;
-    let outcome = loop {
-        match answer {
-            Ok(outcome) => break outcome,
-            // Its record is gone with the store.
-            Err(StepError::Store(StoreError::Replaced(_)) | StepError::Refused(_)) => {
-                break Settled::WasLost;
-            }
-            Err(StepError::Store(error)) => {
-                if !error.is_transient()
-                    && let Some(settled) = settled.take()
-                {
-                    let _ = settled.send(Err(error));
+    /// Freed before, for older workers.
+    keys: HeldKeys,
+    /// It may have been released already, unheard.
+    is_in_doubt: bool,
+}
+
+impl Release {
+    /// Says that the work is over until the store has heard it. Until then the GPU of a lease
+    /// that ran out counts as in use, because this process lives.
+    async fn until_settled(mut self, client: Client, settled: oneshot::Sender<Answer>) {
+        self.keys.free().await;
+        let (mut pause, mut settled) = (Duration::from_millis(20), Some(settled));
+        let outcome = loop {
+            let answer = match std::mem::replace(&mut self.is_in_doubt, true) {
+                true => release_again(&client.inner.stored, &self.name).await,
+                false => release(&client.inner.stored, &self.name).await,
+            };
+            match answer {
+                Ok(outcome) => break outcome,
+                // Its record is gone with the store.
+                Err(StepError::Store(StoreError::Replaced(_)) | StepError::Refused(_)) => {
+                    break Settled::WasLost;
                 }
-                tokio::time::sleep(jittered(pause)).await;
-                pause = (pause * 2).min(Duration::from_secs(10));
+                Err(StepError::Store(error)) => {
+                    if !error.is_transient()
+                        && let Some(settled) = settled.take()
+                    {
+                        let _ = settled.send(Err(error));
+                    }
+                    tokio::time::sleep(jittered(pause)).await;
+                    pause = (pause * 2).min(Duration::from_secs(10));
+                }
             }
-        }
-        answer = release_again(&client.inner.stored, &name).await;
-    };
-    keys.free().await;
-    // Whoever released it may not have waited so long.
-    let _ = settled.map(|settled| settled.send(Ok(outcome)));
-    client.inner.unsettled.send_modify(|count| *count -= 1);
+        };
+        self.keys.free().await;
+        // Whoever released it may not have waited so long.
+        let _ = settled.map(|settled| settled.send(Ok(outcome)));
+        client.inner.unsettled.send_modify(|count| *count -= 1);
+    }
 }
 
 /// Says that the work is over if this process lives on although it was about to end.

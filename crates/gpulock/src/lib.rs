@@ -25,6 +25,7 @@ pub mod config;
 #[cfg(feature = "conformance")]
 pub mod conformance;
 mod connect;
+mod direct;
 mod engine;
 mod error;
 mod estimate;
@@ -54,7 +55,7 @@ pub use gpulock_core as core;
 pub use gpus::inventory;
 pub use heartbeat::{Health, LeaseState, Loss};
 pub use lease::Lease;
-pub use request::{Acquiring, RequestBuilder};
+pub use request::{Acquiring, Begun, RequestBuilder};
 pub use status::{
     GpuState, GpuStatus, LeaseStateName, LeaseStatus, PoolStatus, WaiterStatus, WantsStatus,
 };

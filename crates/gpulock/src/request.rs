@@ -177,10 +177,27 @@ impl RequestBuilder {
     /// # Errors
     /// [`Error::Start`] when the system gives no random numbers.
     pub fn start(self) -> Result<Acquiring, Error> {
+        Ok(self.prepare()?.start())
+    }
+
+    /// Begins to ask, from a thread that may block for a moment: if the client has a
+    /// [direct way](crate::ClientBuilder::direct) and the GPUs are free, the lease is there at
+    /// once.
+    ///
+    /// # Errors
+    /// [`Error::Start`] when the system gives no random numbers.
+    pub fn begin(self) -> Result<Begun, Error> {
+        let mut prepared = self.prepare()?;
+        Ok(match prepared.client.obtain_directly(&mut prepared.asking) {
+            Some(lease) => Begun::Acquired(Box::new(lease)),
+            None => Begun::Waiting(prepared.start()),
+        })
+    }
+
+    fn prepare(self) -> Result<Prepared, Error> {
         let began = BootTime::now();
         let until = self.max_wait.map(|span| began + span);
         let (state, progress) = watch::channel(WaitState::default());
-        let (call_off, called_off) = oneshot::channel();
         let lease_id = self.lease_id.map_or_else(new_lease_id, Ok)?;
         let client = self.client;
         // While it waits for the key of an older worker, the lease lives by heartbeats.
@@ -205,9 +222,34 @@ impl RequestBuilder {
             polling: self.polling,
             state,
         };
-        let answer = client.inner.engine.handle().spawn(client.clone().obtain(asking, called_off));
-        Ok(Acquiring { lease_id, progress, answer, call_off })
+        Ok(Prepared { client, asking, progress })
     }
+}
+
+/// A request that can be made.
+struct Prepared {
+    client: Client,
+    asking: Asking,
+    progress: watch::Receiver<WaitState>,
+}
+
+impl Prepared {
+    fn start(self) -> Acquiring {
+        let Self { client, asking, progress } = self;
+        let (call_off, called_off) = oneshot::channel();
+        let lease_id = asking.request().lease_id;
+        let answer = client.inner.engine.handle().spawn(client.clone().obtain(asking, called_off));
+        Acquiring { lease_id, progress, answer, call_off }
+    }
+}
+
+/// What came of beginning to ask.
+#[derive(Debug)]
+pub enum Begun {
+    /// The GPUs were free.
+    Acquired(Box<Lease>),
+    /// It takes more than one question.
+    Waiting(Acquiring),
 }
 
 /// A request under way. Awaiting it gives the lease; dropping it calls the request off.

@@ -255,7 +255,7 @@ pub(crate) fn tell_trouble(
 /// From when on the term of a lease runs, on this host's clock. The answer that tells of a
 /// lease may come long after the grant: after a lost wake-up, or when an earlier answer was
 /// lost.
-fn runs_from(lease: &Lease, now: Time, sent_at: BootTime) -> BootTime {
+pub(crate) fn runs_from(lease: &Lease, now: Time, sent_at: BootTime) -> BootTime {
     let began = match lease.term {
         Term::Heartbeats(_) => lease.renewed_at(),
         Term::Fixed(_) => lease.acquired_at,

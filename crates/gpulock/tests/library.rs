@@ -6,6 +6,7 @@
 mod library {
     mod bad_files;
     mod deliveries;
+    mod direct;
     mod endings;
     mod faults;
     mod leases;

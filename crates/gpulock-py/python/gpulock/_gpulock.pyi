@@ -116,6 +116,7 @@ class Client:
         lease_id: str | None = None,
         run: int | None = None,
         comes_back_within: float | None = None,
+        lazily: bool = False,
     ) -> Operation[Lease]:
         """Asks for GPUs: any so many, or exactly those of the list (indices or UUIDs).
 
@@ -125,7 +126,9 @@ class Client:
         `lease_id`: the id of the lease, for a request that others may make again (a task that is
         delivered twice); `run` tells such attempts apart. `comes_back_within`: asks once, and if the
         GPUs are not free fails with kind "timeout" but keeps the place in the queue so long for
-        whoever asks again with the same `lease_id`.
+        whoever asks again with the same `lease_id`. `lazily`: begins with the first wait; one that may
+        block asks the store on the caller's own thread first, which saves the way to the native
+        thread and back.
         Wrong arguments fail with ValueError.
         """
     def release_named(self, lease_id: str, token: int, task: str) -> Operation[bool]:
@@ -178,8 +181,8 @@ class Lease:
     def watch(self) -> Watch: ...
     def progress(self, percent: float, message: str) -> None:
         """Goes out with a heartbeat, now. Does not wait."""
-    def release(self) -> Operation[None]:
-        """Gives it back. Fails with kind "lost" if it had ended before, "store" if the store did not
+    def release(self, lazily: bool = False) -> Operation[None]:
+        """Gives it back; `lazily` as in `Client.request`. Fails with kind "lost" if it had ended before, "store" if the store did not
         confirm within `store_patience`; the native thread then goes on trying."""
     def retire(self) -> Operation[None]:
         """Ends it because this process is about to end: the GPUs go on when the process is gone, or

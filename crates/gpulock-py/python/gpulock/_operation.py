@@ -52,7 +52,7 @@ def block(flow: Flow[_T]) -> _T:
             result: _T = end.value
             return result
         except BaseException as error:
-            if flow.gi_frame is None:
+            if getattr(flow, "gi_frame", None) is None:
                 raise
             arrived = error
 
@@ -79,7 +79,7 @@ async def finish(flow: Flow[_T]) -> _T:
             result: _T = end.value
             return result
         except BaseException as error:
-            if flow.gi_frame is None:
+            if getattr(flow, "gi_frame", None) is None:
                 raise
             arrived = error
 
@@ -153,9 +153,7 @@ class Waiting:
 
     def _tell_trouble(self, trouble: str | None) -> None:
         if trouble is not None and self._trouble is None:
-            self._log(
-                logging.WARNING, "waiting for %s, but the store: %s", self._wanted, trouble
-            )
+            self._log(logging.WARNING, "waiting for %s, but the store: %s", self._wanted, trouble)
         self._trouble = trouble
 
     def _log(self, level: int, text: str, *values: object) -> None:
@@ -163,7 +161,7 @@ class Waiting:
 
 
 def _how(progress: Progress) -> str:
-    parts = []
+    parts: list[str] = []
     if progress.ahead is not None:
         parts.append(f"place {progress.ahead + 1} in the queue")
     if progress.holders:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any, cast
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Sequence
     from typing import Literal
 
     from typing_extensions import TypedDict
@@ -108,6 +109,7 @@ class Request:
         "heartbeat_interval",
         "heartbeat_timeout",
         "key",
+        "label",
         "max_wait_time",
         "on_danger",
         "on_lost",
@@ -126,6 +128,8 @@ class Request:
     )
 
     task: str | None
+    label: str | None
+    """What the work is called if neither the caller nor a task queue says."""
     gpus: int | list[str]
     wanted: str
     """The GPUs, for people."""
@@ -166,10 +170,15 @@ class Request:
         for name in cls.__slots__:
             if name in values:
                 setattr(request, name, values[name])
+        request.label = None
         request.gpus = gpus
         request.wanted = _in_words(gpus)
         store, config, own_pool = key
-        request.key = (values["store"] or store, _path(values["config"]) or config, pool or own_pool)
+        request.key = (
+            values["store"] or store,
+            _path(values["config"]) or config,
+            pool or own_pool,
+        )
         return request
 
     @property
@@ -240,16 +249,14 @@ def _lock_key(lock_key: object) -> tuple[str, str | None]:
 
 
 def _gpus(gpus: object) -> int | list[str]:
-    if isinstance(gpus, bool) or isinstance(gpus, (str, bytes)):
+    if isinstance(gpus, (bool, str, bytes)) or not isinstance(gpus, (int, Iterable)):
         raise TypeError(f"gpus is a number of GPUs or a list of indices or UUIDs, not {gpus!r}")
     if isinstance(gpus, int):
         if gpus < 1:
             raise ValueError(f"a request names at least one GPU, not {gpus}")
         return gpus
-    if not hasattr(gpus, "__iter__"):
-        raise TypeError(f"gpus is a number of GPUs or a list of indices or UUIDs, not {gpus!r}")
-    names = []
-    for gpu in gpus:
+    names: list[str] = []
+    for gpu in cast("Iterable[object]", gpus):
         if isinstance(gpu, bool) or not isinstance(gpu, (int, str)):
             raise TypeError(f"a GPU is an index or a UUID, not {gpu!r}")
         names.append(str(gpu))

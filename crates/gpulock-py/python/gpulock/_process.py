@@ -1,8 +1,8 @@
 """The clients of this process: one for each place that is asked.
 
 They are opened when first needed, opened anew after a fork (the parent's stay the parent's), and
-replaced when their configuration file has changed. At the end of the interpreter every lease of this
-process is given back.
+replaced when their configuration file has changed. At the end of the interpreter every lease of
+this process is given back.
 """
 
 from __future__ import annotations
@@ -49,19 +49,31 @@ class Opened:
             logger.warning("%s", warning)
 
 
-_clients: dict[Key, Opened] = {}
-_lock = threading.Lock()
-_told_disabled = False
+class _Clients:
+    """Those of this process."""
+
+    def __init__(self) -> None:
+        self.by_key: dict[Key, Opened] = {}
+        self.lock = threading.Lock()
+        self.told_disabled = False
+
+    def forget_parent(self) -> None:
+        """In a child after a fork: the parent's clients are not this process's."""
+        self.by_key, self.lock = {}, threading.Lock()
+        _gpulock.after_fork_in_child()
+
+
+_clients = _Clients()
 
 
 def opened(key: Key) -> Opened:
     """The client for a place. Raises `ConfigError` and `StoreUnavailable`."""
-    found = _clients.get(key)
+    found = _clients.by_key.get(key)
     if found is None:
-        with _lock:
-            found = _clients.get(key)
+        with _clients.lock:
+            found = _clients.by_key.get(key)
             if found is None:
-                found = _clients[key] = _open(key)
+                found = _clients.by_key[key] = _open(key)
     elif found.file is not None and time.monotonic() - found.looked_at >= _LOOK_AFTER:
         found = _look_again(key, found)
     return found
@@ -69,17 +81,16 @@ def opened(key: Key) -> Opened:
 
 def forget_clients() -> None:
     """Opens every client anew when it is next needed. Leases that are held stay held."""
-    with _lock:
-        _clients.clear()
+    with _clients.lock:
+        _clients.by_key.clear()
 
 
 def is_disabled() -> bool:
     """Whether nothing is to be locked in this process (`GPULOCK_DISABLED=1`)."""
-    global _told_disabled
     if os.environ.get("GPULOCK_DISABLED", "").lower() not in ("1", "true", "yes", "on"):
         return False
-    if not _told_disabled:
-        _told_disabled = True
+    if not _clients.told_disabled:
+        _clients.told_disabled = True
         logger.warning("GPULOCK_DISABLED is set: this process takes no locks")
     return True
 
@@ -93,30 +104,25 @@ def _open(key: Key) -> Opened:
 
 def _look_again(key: Key, found: Opened) -> Opened:
     """Opens the client anew if its file has changed; one caller at a time looks."""
-    if found.file is None or not _lock.acquire(blocking=False):
+    if found.file is None or not _clients.lock.acquire(blocking=False):
         return found
     try:
         found.looked_at = time.monotonic()
         stamp = _stamp(found.file)
-        if stamp == found.stamp or (stamp is not None and stamp == found.refused):
+        # Without a file it is probably being replaced, and the store could be another one.
+        if stamp in (None, found.stamp, found.refused):
             return found
-        if stamp is None:
-            # It is probably being replaced; without it the store could be another one.
-            return found
-        _clients[key] = fresh = Opened(key, found.file)
+        found.refused = stamp
+        _clients.by_key[key] = fresh = Opened(key, found.file)
         logger.info("%s has changed and is in force", found.file)
         return fresh
     except _gpulock.Failure as failure:
-        found.refused = stamp
-        logger.error(
-            "%s has changed but is refused, the old values stay: %s%s",
-            found.file,
-            failure.message,
-            f"\nhint: {failure.hint}" if failure.hint else "",
-        )
+        hint = f"\nhint: {failure.hint}" if failure.hint else ""
+        text = "%s has changed but is refused, the old values stay: %s%s"
+        logger.error(text, found.file, failure.message, hint)
         return found
     finally:
-        _lock.release()
+        _clients.lock.release()
 
 
 def _stamp(file: str) -> _Stamp | None:
@@ -127,18 +133,10 @@ def _stamp(file: str) -> _Stamp | None:
     return facts.st_mtime_ns, facts.st_size, facts.st_ino
 
 
-def _forget_parent() -> None:
-    """In a child after a fork: the parent's clients are not this process's."""
-    global _lock
-    _lock = threading.Lock()
-    _clients.clear()
-    _gpulock.after_fork_in_child()
-
-
 os.register_at_fork(
     before=_gpulock.before_fork,
     after_in_parent=_gpulock.after_fork_in_parent,
-    after_in_child=_forget_parent,
+    after_in_child=_clients.forget_parent,
 )
 # Registered at import, so it runs after the exit functions of the user's own modules.
 atexit.register(_gpulock.shutdown, _LAST_PATIENCE)

@@ -9,10 +9,11 @@ import select
 import threading
 import time
 import weakref
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
     from gpulock._gpulock import Watch
     from gpulock.lease import Lease
@@ -46,12 +47,12 @@ class Watched:
             self.is_over = True
             return
         before, self._health = self._health, state.health
-        if state.health == "danger" != before:
+        if state.health == "danger" and before != "danger":
             self._call(self._on_danger, lease)
         if lease.stop_reason is not None:
             on_stop, self._on_stop, self.due = self._on_stop, None, None
             self._call(on_stop, lease)
-        if state.health == "lost" != before:
+        if state.health == "lost" and before != "lost":
             self._call(self._on_lost, lease)
 
     def _call(self, callback: Callable[[Lease], object] | None, lease: Lease) -> None:
@@ -69,6 +70,10 @@ class _Watcher:
     """The thread, which ends when nothing is watched any more."""
 
     def __init__(self) -> None:
+        self.forget_parent()
+
+    def forget_parent(self) -> None:
+        """Begins anew; in a child after a fork the thread is the parent's."""
         self._lock = threading.Lock()
         self._watched: dict[int, Watched] = {}
         self._wake: int | None = None
@@ -107,10 +112,9 @@ class _Watcher:
 
     def _ring(self) -> None:
         if self._wake is not None:
-            try:
+            # Full, it is heard anyway.
+            with suppress(BlockingIOError):
                 os.write(self._wake, b"!")
-            except BlockingIOError:
-                pass
 
     def _run(self, heard: int) -> None:
         poller = select.poll()
@@ -147,20 +151,13 @@ class _Watcher:
             return False
 
 
-def _pause(watched: object) -> float | None:
+def _pause(watched: Iterable[Watched]) -> float | None:
     """Milliseconds until the next lease is old enough."""
-    dues = [one.due for one in watched if one.due is not None]  # type: ignore[attr-defined]
+    dues = [one.due for one in watched if one.due is not None]
     return None if not dues else max(0.0, min(dues) - time.monotonic()) * 1000 + 1
 
 
 watcher = _Watcher()
 
-
-def _forget_parent() -> None:
-    """In a child after a fork: the thread is the parent's."""
-    global watcher
-    watcher = _Watcher()
-
-
-os.register_at_fork(after_in_child=_forget_parent)
-atexit.register(lambda: watcher.end())
+os.register_at_fork(after_in_child=watcher.forget_parent)
+atexit.register(watcher.end)

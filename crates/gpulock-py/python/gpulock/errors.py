@@ -17,9 +17,9 @@ if TYPE_CHECKING:
 class GpuLockError(Exception):
     """Anything that gpulock could not do.
 
-    Raised as such when a request can never be met (`kind` is "refused": a GPU that the pool does not
-    have, a wait for oneself), when the driver cannot be asked for its GPUs ("driver"), when this
-    process cannot start what it needs ("start"), and when no lease is held ("no_lease").
+    Raised as such when a request can never be met (`kind` is "refused": a GPU that the pool does
+    not have, a wait for oneself), when the driver cannot be asked for its GPUs ("driver"), when
+    this process cannot start what it needs ("start"), and when no lease is held ("no_lease").
     """
 
     _kind = "error"
@@ -100,21 +100,17 @@ class ConfigError(GpuLockError):
 
 
 _BY_KIND: dict[str, type[GpuLockError]] = {
-    error._kind: error
-    for error in (
-        GpuLockTimeout,
-        LeaseLost,
-        StopRequested,
-        StoreUnavailable,
-        NotOwner,
-        DuplicateTask,
-        ConfigError,
-    )
+    "timeout": GpuLockTimeout,
+    "lost": LeaseLost,
+    "store": StoreUnavailable,
+    "not_owner": NotOwner,
+    "duplicate": DuplicateTask,
+    "config": ConfigError,
 }
 
 # Where the way out is another one in Python than on the command line.
 _HINTS = {
-    "timeout": "`gpulock status` shows who holds and who waits; a longer max_wait_time waits longer",
+    "timeout": "`gpulock status` shows who holds and waits; a longer max_wait_time waits longer",
     "not_owner": "take the lease in the process that uses it; a forked child asks for its own",
 }
 
@@ -123,16 +119,15 @@ def error_for(failure: Failure, expected: float | None = None) -> GpuLockError:
     """The error that a failure of the native half means. `expected`: seconds until it would
     probably have been the request's turn."""
     found = failure.details
-    holder = found.get("holder") or []
-    details = {
+    holders: list[dict[str, Any]] = found.get("holder") or []
+    details: dict[str, Any] = {
         "kind": failure.kind if failure.kind not in _BY_KIND else None,
         "hint": _HINTS.get(failure.kind) or _hint_for_self_wait(failure) or failure.hint,
         "waited": found.get("waited"),
         "position": found.get("position"),
-        "holders": [holder] if isinstance(holder, dict) else list(holder),
+        "holders": holders or None,
         "retry_after": found.get("closed_for") or expected,
     }
-    details["holders"] = details["holders"] or None
     return _BY_KIND.get(failure.kind, GpuLockError)(failure.message, details)
 
 

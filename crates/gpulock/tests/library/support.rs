@@ -61,6 +61,11 @@ impl World {
         Self { store: open(), open: Box::new(open), _guard: Box::new(()) }
     }
 
+    /// The store, opened once more.
+    pub(crate) fn open(&self) -> Arc<dyn Store> {
+        (self.open)()
+    }
+
     /// A client of a pool with GPU 0 that hears of things by wake-ups alone.
     pub(crate) fn client(&self) -> Client {
         self.client_with(|_| {})

@@ -26,7 +26,7 @@ def gpu_lock(
     event_driven: bool | None = None,
     fallback_timeout: float | None = None,
 ) -> Callable[[_F], _F]: ...
-def gpu_lock(
+def gpu_lock(  # noqa: PLR0913, PLR0917 (the older signature)
     lock_key: Any = DEFAULT_KEY,
     timeout: float | None = None,
     poll_interval: float | None = None,
@@ -36,12 +36,12 @@ def gpu_lock(
 ) -> Any:
     """Runs a function, method or task while it holds the GPU of `lock_key`.
 
-    `timeout`: seconds after which the holder is asked to stop (it keeps the GPU until it has ended).
-    `poll_interval`, `max_wait_time`: seconds, else as configured. `event_driven` and
+    `timeout`: seconds after which the holder is asked to stop; it keeps the GPU until it has
+    ended. `poll_interval`, `max_wait_time`: seconds, else as configured. `event_driven` and
     `fallback_timeout` are accepted and not used: `config.yml` decides that.
 
-    Raises `GpuLockTimeout`, whose text contains `GPU_LOCK_TIMEOUT`, when the GPU did not become free
-    in time, and `StoreUnavailable` where the older one ran without a lock.
+    Raises `GpuLockTimeout`, whose text contains `GPU_LOCK_TIMEOUT`, when the GPU did not become
+    free in time, and `StoreUnavailable` where the older one ran without a lock.
     """
     del event_driven, fallback_timeout
     if callable(lock_key):

@@ -5,18 +5,16 @@ Nothing here is counted in this process: every process that asks gets the same a
 
 from __future__ import annotations
 
-import json
 import time
 from typing import TYPE_CHECKING, Any
 
 from gpulock import _process
 from gpulock._operation import block, completed
 from gpulock._options import Request
+from gpulock.client import Client
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from gpulock import _gpulock
+    from collections.abc import Iterable
 
 EXCEPTIONS = (
     "normal_release_failures",
@@ -37,27 +35,24 @@ class Place:
 
     def __init__(self, lock_key: str) -> None:
         request = Request.parse("get_gpu_lock_status", {"lock_key": lock_key})
-        opened = _process.opened(request.key)
         gpus = request.gpus
         self.lock_key = lock_key
-        self.settings: dict[str, Any] = opened.settings
-        self._client: _gpulock.Client = opened.client
+        self._key = request.key
+        self._client = Client(*request.key)
+        self.settings = self._client.settings
         self._gpu = gpus[0] if isinstance(gpus, list) else "0"
 
     def counters(self) -> dict[str, int]:
         """The running sums of the pool."""
-        sums: dict[str, int] = json.loads(block(completed(self._client.counters())))
-        return sums
+        return self._client.counters()
 
     def pool(self) -> dict[str, Any]:
         """The pool as `gpulock status --json` prints it."""
-        pool: dict[str, Any] = json.loads(block(completed(self._client.status())))
-        return pool
+        return self._client.status()
 
     def events(self, limit: int) -> list[dict[str, Any]]:
         """The latest events of the pool, the latest first."""
-        events: list[dict[str, Any]] = json.loads(block(completed(self._client.history(limit))))
-        return events
+        return self._client.history(limit)
 
     def lease_in(self, pool: dict[str, Any]) -> dict[str, Any] | None:
         """The lease that keeps this GPU, out of a pool's status."""
@@ -69,11 +64,8 @@ class Place:
 
     def seize(self, lease: dict[str, Any], reason: str) -> bool:
         """Takes exactly this lease away; False if it was no longer the current one."""
-        return block(completed(self._client.seize(lease["lease_id"], lease["token"], reason)))
-
-    def report(self, lease: dict[str, Any], kind: str, error: str) -> None:
-        """Writes down what went wrong around a lease; goes on in the background."""
-        self._client.report(lease["lease_id"], lease["task"], kind, error)
+        native = _process.opened(self._key).client
+        return block(completed(native.seize(lease["lease_id"], lease["token"], reason)))
 
     def window(self) -> int:
         """How many of the latest requests the recent rates are taken from."""
@@ -84,7 +76,7 @@ class Place:
 
     def issues(self, figures: Figures, lease: dict[str, Any] | None) -> list[str]:
         """What is not as it should be, the worst last."""
-        found = []
+        found: list[str] = []
         if figures["total_attempts"]:
             if figures["success_rate"] < self._health_threshold("min_success_rate"):
                 found.append(f"low success rate: {figures['success_rate']:.0%}")
@@ -104,7 +96,7 @@ class Place:
         """Whether a lease is over, or should be, and still keeps its GPUs."""
         silent = lease["last_heartbeat_seconds_ago"]
         timeout = float(self.settings["gpu_lock_monitor.heartbeat.timeout"])
-        return lease["state"] == "draining" or (lease["heartbeats"] and silent > timeout)
+        return bool(lease["state"] == "draining" or (lease["heartbeats"] and silent > timeout))
 
 
 def statistics(place: Place) -> Figures:
@@ -181,8 +173,8 @@ def health_summary(place: Place) -> Figures:
         "lock_holder": lease["task"] if lease else None,
         "lock_age": lease["age_seconds"] if lease else None,
         "store_connected": True,
-        "zombie_locks": [key for it in pool["leases"] if place.is_zombie(it) for key in _keys(pool, it)],
-        "long_held_locks": [key for it in pool["leases"] if place.is_long(it) for key in _keys(pool, it)],
+        "zombie_locks": _keys(pool, filter(place.is_zombie, pool["leases"])),
+        "long_held_locks": _keys(pool, filter(place.is_long, pool["leases"])),
         "timestamp": time.time(),
     }
 
@@ -248,9 +240,10 @@ def _verdict(place: Place, issues: list[str], lease: dict[str, Any] | None) -> s
     return "warning" if issues else "healthy"
 
 
-def _keys(pool: dict[str, Any], lease: dict[str, Any]) -> Iterator[str]:
-    """The lock keys of the GPUs that a lease keeps."""
-    return (gpu["lock_key"] for gpu in pool["gpus"] if gpu["id"] in lease["gpus"])
+def _keys(pool: dict[str, Any], leases: Iterable[dict[str, Any]]) -> list[str]:
+    """The lock keys of the GPUs that these leases keep."""
+    kept = {gpu for lease in leases for gpu in lease["gpus"]}
+    return [gpu["lock_key"] for gpu in pool["gpus"] if gpu["id"] in kept]
 
 
 def _seconds(micros: int) -> float:

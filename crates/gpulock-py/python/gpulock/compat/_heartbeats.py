@@ -11,7 +11,6 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING
 
-from gpulock.compat import _held
 from gpulock.errors import GpuLockError
 from gpulock.lease import current
 
@@ -31,7 +30,7 @@ class TaskHeartbeatManager:
     def __init__(self) -> None:
         self._told: set[str] = set()
 
-    def start(self, task_id: str, **older: object) -> bool:
+    def start(self, task_id: str, **older: object) -> bool:  # noqa: ARG002 (the older signature)
         """Says whether this task is kept alive: whether a lease is held here. `older`: what else
         the older code passes; not used."""
         return self._lease(task_id) is not None
@@ -60,17 +59,15 @@ class TaskHeartbeatManager:
         return self._lease(task_id) is not None
 
     def _lease(self, task_id: str) -> Lease | None:
-        manual = _held.latest()
         try:
             return current()
         except GpuLockError:
-            if manual is not None:
-                return manual.lease
+            pass
         if task_id not in self._told and len(self._told) < _MOST_TOLD:
             self._told.add(task_id)
             logger.warning(
-                "the heartbeat of task %s is not recorded: it holds no lease here, and tasks without"
-                " one have no record in this version",
+                "the heartbeat of task %s is not recorded: it holds no lease here, and tasks"
+                " without one have no record in this version",
                 task_id,
             )
         return None

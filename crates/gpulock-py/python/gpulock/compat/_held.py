@@ -1,21 +1,24 @@
 """The leases that were taken by `lock_manager`, and by whom.
 
-A name of a task is no identity: two threads of one process may run the same task. So a lease belongs
-to the thread or asyncio task that took it, and only there it can be released by its name. A lease
-that a thread still has when it ends is given back.
+A name of a task is no identity: two threads of one process may run the same task. So a lease
+belongs to the thread or asyncio task that took it, and only there it can be released by its name.
+What a thread still has when it ends is given back.
 """
 
 from __future__ import annotations
 
+import logging
 import os
-import sys
 import threading
 import weakref
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from gpulock import _context, memory
+
 if TYPE_CHECKING:
     from gpulock.lease import Lease
-    from gpulock.lease import lease as LeaseScope
+
+logger = logging.getLogger("gpulock")
 
 
 class Held(NamedTuple):
@@ -23,9 +26,15 @@ class Held(NamedTuple):
 
     task: str
     lock_key: str
-    scope: LeaseScope
     lease: Lease
-    pid: int
+
+    def give_back(self) -> None:
+        """Frees GPU memory and releases. Raises `LeaseLost` and `StoreUnavailable`."""
+        try:
+            for error in memory.free():
+                logger.warning("freeing GPU memory failed: %s", error)
+        finally:
+            self.lease.release()
 
 
 class _OfThread(threading.local):
@@ -39,9 +48,9 @@ class _OfThread(threading.local):
 _thread = _OfThread()
 
 
-def put(task: str, lock_key: str, scope: LeaseScope, lease: Lease) -> None:
+def put(held: Held) -> None:
     """Remembers a lock that was taken here."""
-    _here().append(Held(task, lock_key, scope, lease, os.getpid()))
+    _here().append(held)
 
 
 def take(task: str, lock_key: str) -> Held | None:
@@ -50,26 +59,12 @@ def take(task: str, lock_key: str) -> Held | None:
     held = _here()
     for place in range(len(held) - 1, -1, -1):
         one = held[place]
-        if (one.task, one.lock_key, one.pid) == (task, lock_key, os.getpid()):
+        if (one.task, one.lock_key, one.lease.pid) == (task, lock_key, os.getpid()):
             return held.pop(place)
     return None
 
 
-def latest() -> Held | None:
-    """The lock that was taken here last, under whatever name."""
-    own = [one for one in _here() if one.pid == os.getpid()]
-    return own[-1] if own else None
-
-
 def _here() -> list[Held]:
     """What this asyncio task holds, or this thread outside of any."""
-    asyncio = sys.modules.get("asyncio")
-    task = None
-    if asyncio is not None:
-        try:
-            task = asyncio.current_task()
-        except RuntimeError:
-            task = None
-    if task is None:
-        return _thread.by_itself
-    return _thread.by_task.setdefault(task, [])
+    _, task = _context.strand()
+    return _thread.by_itself if task is None else _thread.by_task.setdefault(task, [])

@@ -7,10 +7,10 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from gpulock import _process
+from gpulock.client import Client
 from gpulock.compat import _figures, _held
 from gpulock.compat._decorator import DEFAULT_KEY
 from gpulock.errors import GpuLockError, GpuLockTimeout, LeaseLost
-from gpulock.lease import lease
 
 if TYPE_CHECKING:
     from gpulock.compat._figures import Figures
@@ -41,17 +41,17 @@ class SmartGpuLockManager:
         """Waits for the GPU of `lock_key`, and keeps it until `release_lock` is called in the same
         thread or asyncio task, or the process ends.
 
-        `config`: `max_wait_time`, `poll_interval` and `lock_timeout` (seconds) count before those of
-        config.yml. False if the GPU did not become free in time. Everything else is raised: a
+        `config`: `max_wait_time`, `poll_interval` and `lock_timeout` (seconds) count before those
+        of config.yml. False if the GPU did not become free in time. Everything else is raised: a
         store that cannot be used is not a busy GPU.
         """
-        scope = lease(lock_key=lock_key, task=task_name, **_options(config or {}))
+        options = _options(config or {})
         try:
-            held = scope.__enter__()
+            lease = Client().acquire(lock_key=lock_key, task=task_name, **options)
         except GpuLockTimeout as busy:
             logger.warning("%s does not get %s: %s", task_name, lock_key, busy.message)
             return False
-        _held.put(task_name, lock_key, scope, held)
+        _held.put(_held.Held(task_name, lock_key, lease))
         return True
 
     def release_lock(
@@ -67,7 +67,7 @@ class SmartGpuLockManager:
         if reason != "normal":
             logger.info("%s frees %s: %s", task_name, lock_key, reason)
         try:
-            held.scope.__exit__(None, None, None)
+            held.give_back()
         except LeaseLost as lost:
             logger.warning("%s had lost %s: %s", task_name, lock_key, lost.message)
             return False
@@ -189,7 +189,7 @@ def release_gpu_lock(
 
 def _options(config: Mapping[str, Any]) -> dict[str, Any]:
     """What an older configuration means as options; 0 and None stand for what is configured."""
-    options = {}
+    options: dict[str, Any] = {}
     for older, name in _OPTIONS.items():
         span = config.get(older)
         if span is not None and (span > 0 or older == _MAY_BE_ZERO):

@@ -1,0 +1,71 @@
+"""Alerts and critical failures by their older names."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from gpulock import _process
+from gpulock.critical import write_down
+from gpulock.errors import GpuLockError
+from gpulock.lease import current
+
+if TYPE_CHECKING:
+    from gpulock.lease import Lease
+
+logger = logging.getLogger("gpulock")
+
+_LEVELS = {
+    "P0": logging.CRITICAL,
+    "P1": logging.ERROR,
+    "P2": logging.WARNING,
+    "WARNING": logging.WARNING,
+    "INFO": logging.INFO,
+}
+
+
+def send_alert(alert_type: str, data: Mapping[str, Any] | None = None) -> None:
+    """Writes an alert to the log `gpulock`, at the level that `data["level"]` means (P0, P1, P2,
+    warning or info; an error where there is none). Nothing is sent to anybody in this version."""
+    facts = dict(data or {})
+    level = _LEVELS.get(str(facts.get("level", "")).upper(), logging.ERROR)
+    logger.log(level, "alert %s: %s", alert_type, facts)
+
+
+def record_critical_failure(lock_key: str, task_name: str, error: BaseException | str) -> None:
+    """Appends a line to the critical failure log, and writes an event to the store if the lease of
+    that lock is held here. Raises nothing."""
+    held = _held_here(lock_key)
+    try:
+        write_down(
+            _log_file(),
+            lock_key=lock_key,
+            task=task_name,
+            lease_id=held.lease_id if held else "",
+            token=held.token if held else 0,
+            error=error,
+        )
+        if held is not None and held.native is not None:
+            held.native.client.report(held.lease_id, held.task, "critical_failure", str(error))
+    except Exception:
+        logger.critical("a critical failure could not be written down", exc_info=True)
+    message = f"critical failure of the GPU lock {lock_key}: {error}"
+    send_alert("gpu_lock_critical_failure", {"level": "P0", "message": message})
+
+
+def _held_here(lock_key: str) -> Lease | None:
+    """The lease around the running code, if the lock is one of its GPUs."""
+    try:
+        held = current()
+    except GpuLockError:
+        return None
+    return held if lock_key in held.lock_key.split(",") else None
+
+
+def _log_file() -> str | None:
+    """As configured; None if that cannot be read."""
+    try:
+        return str(_process.opened((None, None, None)).settings["critical_failure_log"])
+    except GpuLockError:
+        return None
