@@ -5,8 +5,9 @@
 //! something is, and leaves nothing undecided: whatever became of it, the long way asks again
 //! under the same name.
 
+use std::convert::Infallible;
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use gpulock_core::{Command, LeaseId, PoolName, Reply};
 use tokio::runtime::{Builder, Handle, Runtime};
@@ -20,6 +21,9 @@ use crate::wait::{Grant, runs_from};
 
 /// What the short way may take. It cannot be called off, so this is not long.
 const AT_MOST: Duration = Duration::from_millis(100);
+
+/// How long to wait awake for an answer.
+const AWAKE: Duration = Duration::from_micros(100);
 
 /// The way to the store from the threads of callers, one at a time.
 #[derive(Debug)]
@@ -46,8 +50,26 @@ impl Direct {
         }
         let runtime = self.runtime.try_lock().ok()?;
         let step = self.stored.step(command, asking);
-        runtime.block_on(async { tokio::time::timeout(AT_MOST, step).await }).ok()?.ok()
+        let answer = async {
+            tokio::select! {
+                answer = tokio::time::timeout(AT_MOST, step) => answer,
+                never = stay_awake() => match never {},
+            }
+        };
+        runtime.block_on(answer).ok()?.ok()
     }
+}
+
+/// Keeps the thread awake for a moment: an answer that comes soon finds it so. To be put to
+/// sleep and woken takes about as long as the answer.
+async fn stay_awake() -> Infallible {
+    let began = Instant::now();
+    while began.elapsed() < AWAKE {
+        // The server may need this very core.
+        std::thread::yield_now();
+        tokio::task::yield_now().await;
+    }
+    std::future::pending().await
 }
 
 impl Client {
