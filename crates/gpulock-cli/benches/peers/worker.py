@@ -208,7 +208,9 @@ def once(open_lock, key, hold, each, number):
 
 def keep(open_lock, key, hold, each, number):
     """Acquire as many locks, and keep them."""
-    locks = [open_lock(name) for name in ([key] if each == 1 else [f"{key}-{n}" for n in range(each)])]
+    locks = [
+        open_lock(name) for name in ([key] if each == 1 else [f"{key}-{n}" for n in range(each)])
+    ]
     for lock in locks:
         lock.acquire()
     report("ready")

@@ -11,6 +11,21 @@ them does nothing.
 
 from typing import Any, Final, Generic, TypeVar, final
 
+__all__ = [
+    "Client",
+    "Failure",
+    "Lease",
+    "LeaseState",
+    "Operation",
+    "Progress",
+    "Watch",
+    "__version__",
+    "after_fork_in_child",
+    "after_fork_in_parent",
+    "before_fork",
+    "shutdown",
+]
+
 _T_co = TypeVar("_T_co", covariant=True)
 
 __version__: Final[str]
@@ -26,24 +41,25 @@ class Failure(Exception):
     kind: str
     message: str
     hint: str | None
-    # Exit code that `gpulock` ends with for the same error.
     code: int
-    # "timeout": waited (s, or None), position (int), holder (list of dicts: task, host, pid, gpus,
-    # held_for, draining), closed_for. "duplicate": holder. Else empty.
+    """Exit code that `gpulock` ends with for the same error."""
     details: dict[str, Any]
+    """With "timeout" `waited` (seconds or None), `position`, `closed_for` and `holder`, a list of
+    those who hold; with "duplicate" `holder` and `waits`; with "store" whether it `answered`."""
 
 @final
 class Operation(Generic[_T_co]):
     """Something under way on the native thread."""
 
     def fileno(self) -> int:
-        """A descriptor that becomes readable when it is done, and stays so (for `select`, asyncio)."""
+        """A descriptor that becomes readable when it is done, and stays so: for `select` and
+        asyncio."""
     def wait(self, timeout: float | None = None) -> bool:
         """Waits until it is done, for at most `timeout` seconds or until a signal arrives; says
         whether it is done."""
     def result(self) -> _T_co:
-        """What came of it, once. Raises `Failure`; fails with RuntimeError before it is done or when
-        it was taken already."""
+        """What came of it, once. Raises `Failure`; fails with RuntimeError before it is done or
+        when it was taken already."""
     def cancel(self) -> None:
         """Calls it off: a request leaves the queue, and what it was granted meanwhile is given
         back. Does not wait. Nothing happens if it is done and taken."""
@@ -82,8 +98,8 @@ class Client:
         pool: str | None = None,
         client_name: str | None = None,
     ) -> Client:
-        """Reads the configuration as the command line does (`store`, `pool` count as flags, `config`
-        as --config) and opens the store. Fails with kinds "config" and "store"."""
+        """Reads the configuration as the command line does (`store`, `pool` count as flags,
+        `config` as --config) and opens the store. Fails with kinds "config" and "store"."""
     @property
     def pool(self) -> str: ...
     @property
@@ -97,8 +113,8 @@ class Client:
         """What looks like a mistake in the configuration, and what the user should know about the
         store's place."""
     def settings(self) -> dict[str, Any]:
-        """Effective values by key ("gpu_lock.poll_interval"): spans in seconds as float, switches as
-        bool, counts as int, everything else as str or None; secrets masked."""
+        """Effective values by key ("gpu_lock.poll_interval"): spans in seconds as float, switches
+        as bool, counts as int, everything else as str or None; secrets masked."""
     def request(
         self,
         task: str,
@@ -124,11 +140,11 @@ class Client:
         `fixed_term`: a lease without heartbeats that ends after so many seconds.
         `inside`: leases in which this request is made and for which it must never wait.
         `lease_id`: the id of the lease, for a request that others may make again (a task that is
-        delivered twice); `run` tells such attempts apart. `comes_back_within`: asks once, and if the
-        GPUs are not free fails with kind "timeout" but keeps the place in the queue so long for
-        whoever asks again with the same `lease_id`. `lazily`: begins with the first wait; one that may
-        block asks the store on the caller's own thread first, which saves the way to the native
-        thread and back.
+        delivered twice); `run` tells such attempts apart. `comes_back_within`: asks once, and if
+        the GPUs are not free fails with kind "timeout" but keeps the place in the queue so long for
+        whoever asks again with the same `lease_id`. `lazily`: begins with the first wait; one
+        that may block asks the store on the caller's own thread first, which saves the way to
+        the native thread and back.
         Wrong arguments fail with ValueError.
         """
     def release_named(self, lease_id: str, token: int, task: str) -> Operation[bool]:
@@ -182,8 +198,9 @@ class Lease:
     def progress(self, percent: float, message: str) -> None:
         """Goes out with a heartbeat, now. Does not wait."""
     def release(self, lazily: bool = False) -> Operation[None]:
-        """Gives it back; `lazily` as in `Client.request`. Fails with kind "lost" if it had ended before, "store" if the store did not
-        confirm within `store_patience`; the native thread then goes on trying."""
+        """Gives it back; `lazily` as in `Client.request`. Fails with kind "lost" if it had ended
+        before, "store" if the store did not confirm within `store_patience`; the native thread then
+        goes on trying."""
     def retire(self) -> Operation[None]:
         """Ends it because this process is about to end: the GPUs go on when the process is gone, or
         when it still lives after `stop_grace`."""
@@ -196,7 +213,7 @@ class LeaseState:
 
     @property
     def health(self) -> str:
-        """"held", "danger" (a renewal is overdue) or "lost"."""
+        """ "held", "danger" (a renewal is overdue) or "lost"."""
     @property
     def lost_because(self) -> str | None: ...
     @property
@@ -229,5 +246,5 @@ def after_fork_in_child() -> None:
     """Forgets everything that belongs to the parent."""
 
 def shutdown(patience: float) -> None:
-    """At the end of the interpreter: gives back every lease of this process, waits at most `patience`
-    seconds for the store, and ends the native thread."""
+    """At the end of the interpreter: gives back every lease of this process, waits at most
+    `patience` seconds for the store, and ends the native thread."""

@@ -233,7 +233,9 @@ def _read_header(request: Any) -> tuple[int, dict[str, float]]:
         return 0, {}
     if not isinstance(since, dict):
         return waits, {}
-    return waits, {str(lease): float(t) for lease, t in since.items() if isinstance(t, (int, float))}
+    return waits, {
+        str(lease): float(t) for lease, t in since.items() if isinstance(t, (int, float))
+    }
 
 
 def _derived_id(request: Any, own_retries: int, function: Callable[..., Any]) -> str:
