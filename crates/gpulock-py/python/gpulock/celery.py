@@ -32,12 +32,12 @@ import celery
 from celery import signals
 from celery.exceptions import Ignore, Reject, Retry, TimeLimitExceeded, WorkerLostError
 
+from gpulock import _gpulock, _process
 from gpulock.errors import DuplicateTask
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
-    from gpulock import _gpulock
     from gpulock._gpulock import Operation
     from gpulock.errors import GpuLockTimeout
 
@@ -58,9 +58,10 @@ _VISIBILITY_TIMEOUTS = {"redis": 3600.0, "rediss": 3600.0, "sentinel": 3600.0, "
 
 def attempt_for(function: Callable[..., Any]) -> _TaskAttempt | None:
     """The run of a Celery task in which `function` is called now; None outside of one."""
-    if not celery.current_task:
+    current: Any = celery.current_task
+    if not current:
         return None
-    task = celery.current_task.app.current_worker_task
+    task = current.app.current_worker_task
     if task is None or task.request.id is None:
         return None
     connect()
@@ -170,8 +171,7 @@ class _TaskAttempt:
 
     def _countdown(self, expected: float | None) -> float:
         if expected is None:
-            first, longest = _polling()
-            expected = min(first * 2.0 ** min(self._execution.waits, 16), longest)
+            expected = _next_poll(self._execution.waits)
         # Half of it, so that the message that waits for its time is not taken for a lost one.
         delivered_again = _visibility_timeout(self._task.app) or 2 * _LONGEST_WAIT
         longest_wait = max(_SHORTEST_WAIT, min(_LONGEST_WAIT, delivered_again / 2))
@@ -245,6 +245,13 @@ def _derived_id(request: Any, own_retries: int, function: Callable[..., Any]) ->
     return hashlib.sha256(facts.encode()).hexdigest()[:32]
 
 
+def _next_poll(waits: int) -> float:
+    """Seconds until the next look of a waiter of whom nothing is known, after so many looks."""
+    settings = _settings()
+    longest: float = settings["gpu_lock.max_poll_interval"]
+    return min(settings["gpu_lock.poll_interval"] * 2.0 ** min(waits, 16), longest)
+
+
 def _visibility_timeout(app: Any) -> float | None:
     """Seconds after which the broker delivers an unacknowledged message again; None if it does not
     do that by time."""
@@ -286,7 +293,7 @@ def _on_revoked(
     places = _places(sender)
     if terminated:
         _errands.run_soon(lambda: _look_for_the_dead(places))
-    _, waiting = _read_header(request)
+    waiting = _read_header(request)[1]
     if waiting:
         _errands.run_soon(lambda: _give_up_places(places, waiting))
 
@@ -299,8 +306,6 @@ def _on_failure(sender: Any = None, exception: object = None, **_: object) -> No
 
 def _on_process_end(**_: object) -> None:
     """A pool's process ends by `os._exit`, so nothing else gives back what it still holds."""
-    from gpulock import _gpulock
-
     _gpulock.shutdown(_LAST_PATIENCE)
 
 
@@ -314,13 +319,9 @@ def _on_worker_ready(sender: Any = None, **_: object) -> None:
 
 def _warn_of_copies(app: Any, names: Iterable[str], timeout: float) -> None:
     """Says which tasks may still run when the broker takes their message for lost."""
-    hard_timeout: float | None = None
+    hard_timeout = _settings()["gpu_lock_monitor.timeout_levels.hard_timeout"]
     for name in names:
-        task = app.tasks[name]
-        longest = task.time_limit or app.conf.task_time_limit
-        if longest is None:
-            hard_timeout = hard_timeout or _hard_timeout()
-            longest = hard_timeout
+        longest = app.tasks[name].time_limit or app.conf.task_time_limit or hard_timeout
         if timeout < longest:
             logger.warning(
                 "the broker delivers %s again after %gs (visibility_timeout), but it may run for "
@@ -376,7 +377,7 @@ class _Errands:
                 errand = self._waiting.pop(0)
             try:
                 errand()
-            except Exception as error:
+            except Exception as error:  # noqa: BLE001
                 logger.info("a Celery signal could not be passed on to the store: %s", error)
 
 
@@ -410,9 +411,7 @@ def _is_locked(task: Any) -> bool:
 
 
 def _client(place: _Place) -> _gpulock.Client:
-    from gpulock import _gpulock
-
-    return _gpulock.Client(*place)
+    return _process.opened(place).client
 
 
 def _outcome(operation: Operation[_T]) -> _T:
@@ -421,11 +420,5 @@ def _outcome(operation: Operation[_T]) -> _T:
     return operation.result()
 
 
-def _polling() -> tuple[float, float]:
-    """Seconds of the first pause of a waiter of whom nothing is known, and of the longest."""
-    settings = _client(_Place()).settings()
-    return settings["gpu_lock.poll_interval"], settings["gpu_lock.max_poll_interval"]
-
-
-def _hard_timeout() -> float:
-    return float(_client(_Place()).settings()["gpu_lock_monitor.timeout_levels.hard_timeout"])
+def _settings() -> dict[str, Any]:
+    return _process.opened(_Place()).settings
