@@ -96,7 +96,8 @@ impl Asked {
 
     /// The request as one of this client.
     pub(crate) fn of(self, client: &gpulock::Client) -> RequestBuilder {
-        let mut request = client.request(self.task).priority(self.priority).inside(self.inside);
+        let mut request =
+            client.request(self.task).priority(self.priority).inside(self.inside).watched();
         request = match self.gpus {
             Gpus::Any(count) => request.any(count),
             Gpus::These(gpus) => request.named(gpus),

@@ -519,7 +519,10 @@ def test_a_task_that_cannot_come_back_waits(store: StoreForTests, attempts: list
 def test_above_a_task_of_celery_it_says_where_it_belongs() -> None:
     celery = pytest.importorskip("celery")
     app = celery.Celery("tests", broker="memory://", set_as_current=False)
-    for task in (app.task(lambda: None), app.task(lambda: None, lazy=False)):
+
+    def detect() -> None: ...
+
+    for task in (app.task(detect), app.task(detect, lazy=False)):
         with pytest.raises(TypeError, match=r"put @app.task above @gpu_lock\(\)"):
             gpu_lock()(task)
 

@@ -6,7 +6,7 @@
 //! under the same name.
 
 use std::convert::Infallible;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use gpulock_core::{Command, LeaseId, PoolName, Reply};
@@ -28,7 +28,8 @@ const AWAKE: Duration = Duration::from_micros(100);
 /// The way to the store from the threads of callers, one at a time.
 #[derive(Debug)]
 pub(crate) struct Direct {
-    runtime: Mutex<Runtime>,
+    /// `None` only while it is dropped.
+    runtime: Mutex<Option<Runtime>>,
     stored: Stored,
 }
 
@@ -38,8 +39,8 @@ impl Direct {
         pool: PoolName,
         longest_forgotten: Duration,
     ) -> std::io::Result<Self> {
-        let runtime = Mutex::new(Builder::new_current_thread().enable_all().build()?);
-        Ok(Self { runtime, stored: Stored::new(store, pool, longest_forgotten) })
+        let runtime = Builder::new_current_thread().enable_all().build()?;
+        Ok(Self { runtime: Mutex::new(Some(runtime)), stored: Stored::new(store, pool, longest_forgotten) })
     }
 
     /// Carries out a command. `None`: somebody else is on the way, it takes too long, or it
@@ -56,7 +57,15 @@ impl Direct {
                 never = stay_awake() => match never {},
             }
         };
-        runtime.block_on(answer).ok()?.ok()
+        runtime.as_ref()?.block_on(answer).ok()?.ok()
+    }
+}
+
+impl Drop for Direct {
+    fn drop(&mut self) {
+        let runtime = self.runtime.get_mut().unwrap_or_else(PoisonError::into_inner).take();
+        // The last one who drops a client may be at work on another runtime.
+        runtime.into_iter().for_each(Runtime::shutdown_background);
     }
 }
 

@@ -1,11 +1,12 @@
 //! What went wrong around a lease, told to the store so that every process can see it.
 
+use std::time::Duration;
+
 use gpulock_core::{Command, Incident, LeaseId, Party, TaskName};
 
 use crate::client::Client;
+use crate::store::StoreError;
 use crate::stored::{StepError, jittered};
-
-use std::time::Duration;
 
 /// The most of an error that is written down, in characters.
 const LONGEST_ERROR: usize = 1_000;
@@ -23,8 +24,8 @@ impl Client {
         self.inner.unsettled.send_modify(|count| *count += 1);
         let mut pause = Duration::from_millis(20);
         while let Err(error) = self.inner.stored.step(&command, None).await {
-            let in_vain = matches!(&error, StepError::Store(error) if !error.is_transient());
-            if in_vain {
+            // Whatever else is wrong with the store may be put right.
+            if matches!(error, StepError::Store(StoreError::Replaced(_))) {
                 break;
             }
             tokio::time::sleep(jittered(pause)).await;

@@ -37,6 +37,7 @@ pub struct RequestBuilder {
     lease_id: Option<LeaseId>,
     run: Option<u64>,
     inside: Vec<LeaseId>,
+    is_watched: bool,
 }
 
 impl RequestBuilder {
@@ -58,6 +59,7 @@ impl RequestBuilder {
             lease_id: None,
             run: None,
             inside: options.inside.clone(),
+            is_watched: false,
             client,
         }
     }
@@ -120,6 +122,12 @@ impl RequestBuilder {
     /// Made inside these leases too: it is refused if it would have to wait for one of them.
     pub fn inside(mut self, leases: impl IntoIterator<Item = LeaseId>) -> Self {
         self.inside.extend(leases);
+        self
+    }
+
+    /// Somebody will look at [`Acquiring::progress`], from the first moment on.
+    pub fn watched(mut self) -> Self {
+        self.is_watched = true;
         self
     }
 
@@ -198,6 +206,7 @@ impl RequestBuilder {
         let began = BootTime::now();
         let until = self.max_wait.map(|span| began + span);
         let (state, progress) = watch::channel(WaitState::default());
+        let watcher = self.is_watched.then(|| progress.clone());
         let lease_id = self.lease_id.map_or_else(new_lease_id, Ok)?;
         let client = self.client;
         // While it waits for the key of an older worker, the lease lives by heartbeats.
@@ -222,7 +231,7 @@ impl RequestBuilder {
             polling: self.polling,
             state,
         };
-        Ok(Prepared { client, asking, progress })
+        Ok(Prepared { client, asking, progress, watcher })
     }
 }
 
@@ -231,15 +240,16 @@ struct Prepared {
     client: Client,
     asking: Asking,
     progress: watch::Receiver<WaitState>,
+    watcher: Option<watch::Receiver<WaitState>>,
 }
 
 impl Prepared {
     fn start(self) -> Acquiring {
-        let Self { client, asking, progress } = self;
+        let Self { client, asking, progress, watcher } = self;
         let (call_off, called_off) = oneshot::channel();
         let lease_id = asking.request().lease_id;
         let answer = client.inner.engine.handle().spawn(client.clone().obtain(asking, called_off));
-        Acquiring { lease_id, progress, answer, call_off }
+        Acquiring { lease_id, progress, _watcher: watcher, answer, call_off }
     }
 }
 
@@ -257,6 +267,8 @@ pub enum Begun {
 pub struct Acquiring {
     lease_id: LeaseId,
     progress: watch::Receiver<WaitState>,
+    /// Counts as one who looks.
+    _watcher: Option<watch::Receiver<WaitState>>,
     answer: JoinHandle<Result<Lease, Error>>,
     /// Dropped to call it off.
     call_off: oneshot::Sender<()>,

@@ -41,6 +41,11 @@ class Attempt(Protocol):
         raise NotImplementedError
 
     @property
+    def comes_back_within(self) -> float:
+        """Seconds for which the place in the queue must be kept if this attempt comes back."""
+        raise NotImplementedError
+
+    @property
     def waited(self) -> float:
         """Seconds since the task first asked, over all its attempts."""
         raise NotImplementedError

@@ -1,8 +1,9 @@
 """gpulock in Celery workers.
 
 `@gpu_lock()` below `@app.task` is all that a task needs; `GpuTask` is a base class for those who
-prefer one. This module tells the decorator in which run of which task it is called (`attempt_for`),
-gives the worker's slot back while a task waits with `wait="retry"`, and listens to Celery's signals.
+prefer one. This module tells the decorator in which run of which task it is called
+(`attempt_for`), gives the worker's slot back while a task waits with `wait="retry"`, and listens to
+Celery's signals.
 
 **Deliveries.** A broker may deliver one message more than once. The lease's id is derived from the
 task's id, its number of own retries and the function, so every delivery of one message asks for the
@@ -14,11 +15,16 @@ has given its GPU back, and it must wait for that, not be taken for a copy.
 waits. When the wait is over, granted or given up, the header is taken out and the number of retries
 is what the task itself has used up, so lock waits never cost any of `max_retries`.
 
+While such a task is away its turn may come, and the GPUs are then kept for it: its place is worth
+that much, but a worker all of whose slots wait with `wait="block"` behind it cannot run it. Tasks
+of the two kinds belong to different workers, or to one with more slots than blocking tasks.
+
 **Signals** only make things faster. The kernel, the heartbeats and the times in the store decide.
 """
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import logging
 import os
@@ -49,9 +55,13 @@ logger = logging.getLogger("gpulock")
 
 # The name under which a waiting task's message carries what gpulock must know of earlier waits.
 _HEADER = "gpulock"
-# Bounds of one wait by retry, in seconds.
+# Bounds of one wait by retry, in seconds. The longest of a task's first wait is short, because its
+# turn may come while it is away; it doubles with each wait.
 _SHORTEST_WAIT = 1.0
+_LONGEST_FIRST_WAIT = 5.0
 _LONGEST_WAIT = 60.0
+# Seconds that a task may come later than it was sent for, because its worker is busy.
+_LATENESS = 15.0
 # Seconds after which an unacknowledged message is delivered again where nothing else is set.
 _VISIBILITY_TIMEOUTS = {"redis": 3600.0, "rediss": 3600.0, "sentinel": 3600.0, "sqs": 1800.0}
 
@@ -121,6 +131,11 @@ class _TaskAttempt:
         return str(self._task.name)
 
     @property
+    def comes_back_within(self) -> float:
+        """Seconds for which its place must be kept if this attempt comes back."""
+        return self._longest_countdown() + _LATENESS
+
+    @property
     def waited(self) -> float:
         """Seconds since the task first asked for this lease, over all its attempts."""
         return max(0.0, time.time() - self._asked_at)
@@ -172,11 +187,16 @@ class _TaskAttempt:
     def _countdown(self, expected: float | None) -> float:
         if expected is None:
             expected = _next_poll(self._execution.waits)
-        # Half of it, so that the message that waits for its time is not taken for a lost one.
-        delivered_again = _visibility_timeout(self._task.app) or 2 * _LONGEST_WAIT
-        longest_wait = max(_SHORTEST_WAIT, min(_LONGEST_WAIT, delivered_again / 2))
-        spread = expected * random.uniform(0.9, 1.1)
-        return round(min(max(spread, _SHORTEST_WAIT), longest_wait), 3)
+        spread = expected * random.uniform(0.9, 1.1)  # noqa: S311
+        return round(min(max(spread, _SHORTEST_WAIT), self._longest_countdown()), 3)
+
+    def _longest_countdown(self) -> float:
+        longest = _LONGEST_FIRST_WAIT * 2.0 ** min(self._execution.waits, 16)
+        delivered_again = _visibility_timeout(self._task.app)
+        if delivered_again is not None:
+            # Half of it, so that the message that waits for its time is not taken for a lost one.
+            longest = min(longest, delivered_again / 2)
+        return min(max(longest, _SHORTEST_WAIT), _LONGEST_WAIT)
 
 
 class IgnoredDuplicate(DuplicateTask, Ignore):  # type: ignore[misc]
@@ -202,15 +222,16 @@ class GpuTask(celery.Task):  # type: ignore[misc]
 
     abstract = True
     gpu_lock: ClassVar[Mapping[str, Any]] = {}
+    _unlocked_run: ClassVar[tuple[Any, ...]] = ()
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
         own = cls.__dict__
         if "run" in own:
-            cls._unlocked_run = own["run"]
-        unlocked = getattr(cls, "_unlocked_run", None)
-        if unlocked is not None and ("run" in own or "gpu_lock" in own):
-            cls.run = _lock(unlocked, cls.gpu_lock)
+            # In a tuple, because a static method would be unwrapped on the way out.
+            cls._unlocked_run = (own["run"],)
+        if cls._unlocked_run and ("run" in own or "gpu_lock" in own):
+            cls.run = _lock(cls._unlocked_run[0], cls.gpu_lock)
 
 
 def _lock(run: Any, options: Mapping[str, Any]) -> Any:
@@ -248,8 +269,9 @@ def _derived_id(request: Any, own_retries: int, function: Callable[..., Any]) ->
 def _next_poll(waits: int) -> float:
     """Seconds until the next look of a waiter of whom nothing is known, after so many looks."""
     settings = _settings()
+    first: float = settings["gpu_lock.poll_interval"]
     longest: float = settings["gpu_lock.max_poll_interval"]
-    return min(settings["gpu_lock.poll_interval"] * 2.0 ** min(waits, 16), longest)
+    return min(first * 2.0 ** min(waits, 16), longest)
 
 
 def _visibility_timeout(app: Any) -> float | None:
@@ -270,16 +292,11 @@ _LOOKS = (0.3, 1.0, 3.0)
 # Seconds that the end of a worker's process may take for giving back what it still holds.
 _LAST_PATIENCE = 1.0
 
-_connected = False
 
-
+@functools.cache
 def connect() -> None:
     """Listens to Celery's signals in this process; once is enough. A module that decorates a
     function while Celery is imported does this, so that a worker's main process listens too."""
-    global _connected
-    if _connected:
-        return
-    _connected = True
     signals.task_revoked.connect(_on_revoked, weak=False)
     signals.task_failure.connect(_on_failure, weak=False)
     signals.worker_process_shutdown.connect(_on_process_end, weak=False)
@@ -292,16 +309,15 @@ def _on_revoked(
     """A task that waited by retry will not come back; one that ran is being killed."""
     places = _places(sender)
     if terminated:
-        _errands.run_soon(lambda: _look_for_the_dead(places))
+        _look_soon(places)
     waiting = _read_header(request)[1]
     if waiting:
-        _errands.run_soon(lambda: _give_up_places(places, waiting))
+        _errands.run_soon(("give up", *waiting), lambda: _give_up_places(places, waiting))
 
 
 def _on_failure(sender: Any = None, exception: object = None, **_: object) -> None:
     if isinstance(exception, (WorkerLostError, TimeLimitExceeded)):
-        places = _places(sender)
-        _errands.run_soon(lambda: _look_for_the_dead(places))
+        _look_soon(_places(sender))
 
 
 def _on_process_end(**_: object) -> None:
@@ -314,7 +330,7 @@ def _on_worker_ready(sender: Any = None, **_: object) -> None:
     timeout = _visibility_timeout(app)
     late = sorted(name for name, task in app.tasks.items() if task.acks_late and _is_locked(task))
     if timeout is not None and late:
-        _errands.run_soon(lambda: _warn_of_copies(app, late, timeout))
+        _errands.run_soon(("warn", *late), lambda: _warn_of_copies(app, late, timeout))
 
 
 def _warn_of_copies(app: Any, names: Iterable[str], timeout: float) -> None:
@@ -333,11 +349,15 @@ def _warn_of_copies(app: Any, names: Iterable[str], timeout: float) -> None:
             )  # fmt: skip
 
 
+def _look_soon(places: set[_Place]) -> None:
+    _errands.run_soon(("look", *places), lambda: _look_for_the_dead(places))
+
+
 def _look_for_the_dead(places: Iterable[_Place]) -> None:
     """Tells the stores of processes of this host that are gone, as the kernel says."""
     for pause in _LOOKS:
         time.sleep(pause)
-        if any(_outcome(_client(place).sweep()) for place in places):
+        if sum([_outcome(_client(place).sweep()) for place in places]):
             return
 
 
@@ -354,16 +374,17 @@ class _Errands:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._waiting: list[Callable[[], None]] = []
+        self._waiting: dict[tuple[object, ...], Callable[[], None]] = {}
         self._is_running = False
 
     def forget(self) -> None:
         """Starts anew in a forked process, which has no such thread."""
-        self._lock, self._waiting, self._is_running = threading.Lock(), [], False
+        self._lock, self._waiting, self._is_running = threading.Lock(), {}, False
 
-    def run_soon(self, errand: Callable[[], None]) -> None:
+    def run_soon(self, what: tuple[object, ...], errand: Callable[[], None]) -> None:
+        """Once, however often it is asked for before it begins."""
         with self._lock:
-            self._waiting.append(errand)
+            self._waiting[what] = errand
             if not self._is_running:
                 self._is_running = True
                 threading.Thread(target=self._run, name="gpulock-errands", daemon=True).start()
@@ -374,7 +395,7 @@ class _Errands:
                 if not self._waiting:
                     self._is_running = False
                     return
-                errand = self._waiting.pop(0)
+                errand = self._waiting.pop(next(iter(self._waiting)))
             try:
                 errand()
             except Exception as error:  # noqa: BLE001

@@ -32,10 +32,6 @@ _F = TypeVar("_F", bound="Callable[..., Any] | staticmethod[..., Any] | classmet
 
 logger = logging.getLogger("gpulock")
 
-# Seconds for which a task that waits by retry keeps its place without asking again: the longest
-# countdown of a retry (60 s), and a margin for a worker that is busy then.
-_COMES_BACK_WITHIN = 90.0
-
 
 @overload
 def gpu_lock(function: _F, /) -> _F: ...
@@ -295,7 +291,7 @@ class _FreeCall:
 def _for_attempt(request: Request, attempt: _attempt.Attempt) -> Flow[Lease]:
     """The lease for a task of a task queue, or the queue's own exception that runs it again."""
     returns = request.wait == "retry" and attempt.can_retry
-    comes_back_within = _COMES_BACK_WITHIN if returns else None
+    comes_back_within = attempt.comes_back_within if returns else None
     delivery = Delivery(attempt.task, attempt.lease_id, attempt.run, comes_back_within)
     try:
         lease = yield from acquiring(request, delivery)

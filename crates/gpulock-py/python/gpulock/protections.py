@@ -147,6 +147,8 @@ class _WayOut:
     def _retry(self, native: _gpulock.Lease, error: BaseException) -> Flow[None]:
         self._tell("the release was not confirmed", error)
         self._report(native, "normal_release_failure", error)
+        if isinstance(error, Failure) and error.details.get("answered"):
+            self._report(native, "release_script_error", error)
         deadline = time.monotonic() + RETRY_FOR
         while (left := deadline - time.monotonic()) > 0 and self._interruption is None:
             try:

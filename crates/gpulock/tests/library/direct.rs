@@ -145,6 +145,14 @@ fn a_store_that_does_not_answer_in_time_is_left_to_the_long_way() {
 }
 
 #[test]
+fn a_client_may_be_dropped_where_nobody_may_block() {
+    let (world, _, client) = troubled();
+    drop(directly(&client, "work"));
+    block_on(async move { drop(client) });
+    world.until_free();
+}
+
+#[test]
 fn threads_that_meet_on_the_direct_way_are_all_served() {
     let (world, _, client) = troubled();
     let threads: Vec<_> = (0..4)
