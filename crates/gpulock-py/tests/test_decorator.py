@@ -406,7 +406,8 @@ class Attempt:
     def __init__(self, lease_id: str, run: int, waited: float = 0.0) -> None:
         self.task = "app.detect"
         self.lease_id, self.run, self.waited = lease_id, run, waited
-        self.can_retry = True
+        self.can_retry, self.comes_back_within = True, 60.0
+        self.comes_back_within = 60.0
         self.told: list[Any] = []
 
     def granted(self) -> None:
