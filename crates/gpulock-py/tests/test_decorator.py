@@ -407,7 +407,6 @@ class Attempt:
         self.task = "app.detect"
         self.lease_id, self.run, self.waited = lease_id, run, waited
         self.can_retry, self.comes_back_within = True, 60.0
-        self.comes_back_within = 60.0
         self.told: list[Any] = []
 
     def granted(self) -> None:
