@@ -197,8 +197,9 @@ impl Watch {
 
 #[pymethods]
 impl Watch {
-    fn fileno(&self) -> i32 {
-        self.bell.fileno()
+    fn fileno(&self) -> PyResult<i32> {
+        self.home.require("watch")?;
+        Ok(self.bell.fileno())
     }
 
     #[pyo3(signature = (timeout = None))]

@@ -34,9 +34,16 @@ pub(crate) enum Work {
 
 enum Slot {
     Planned(Work),
-    UnderWay,
+    UnderWay {
+        /// It was called off: what it still gets is given back.
+        called_off: bool,
+    },
     Done(Result<Gain, Trouble>),
     Taken,
+}
+
+impl Slot {
+    const UNDER_WAY: Self = Self::UnderWay { called_off: false };
 }
 
 /// What the native thread and Python share of one operation.
@@ -67,7 +74,7 @@ impl Operation {
     where
         F: Future<Output = Result<Gain, Trouble>> + Send + 'static,
     {
-        let this = Self::of(Slot::UnderWay, None);
+        let this = Self::of(Slot::UNDER_WAY, None);
         this.shared.spawn(handle, work);
         this
     }
@@ -107,7 +114,7 @@ impl Operation {
         let shared = self.here()?;
         match timeout {
             Some(0.0) => shared.start()?,
-            _ => py.detach(|| shared.start_directly())?,
+            _ => shared.start_directly(py)?,
         }
         if shared.is_done() {
             return Ok(true);
@@ -121,7 +128,7 @@ impl Operation {
         let mut slot = lock(&self.here()?.slot);
         let done = match std::mem::replace(&mut *slot, Slot::Taken) {
             Slot::Done(done) => done,
-            unfinished @ (Slot::Planned(_) | Slot::UnderWay) => {
+            unfinished @ (Slot::Planned(_) | Slot::UnderWay { .. }) => {
                 *slot = unfinished;
                 return Err(misuse("the operation is not done"));
             }
@@ -183,7 +190,7 @@ impl Shared {
     /// The work that has not begun; it begins now.
     fn take_work(&self) -> Option<Work> {
         let mut slot = lock(&self.slot);
-        match std::mem::replace(&mut *slot, Slot::UnderWay) {
+        match std::mem::replace(&mut *slot, Slot::UNDER_WAY) {
             Slot::Planned(work) => Some(work),
             other => {
                 *slot = other;
@@ -205,18 +212,18 @@ impl Shared {
     }
 
     /// Does on this thread what has not begun, if that goes quickly.
-    fn start_directly(self: &Arc<Self>) -> Result<(), Trouble> {
+    fn start_directly(self: &Arc<Self>, py: Python<'_>) -> Result<(), Trouble> {
         match self.take_work() {
             None => Ok(()),
-            Some(Work::Request(request)) => match request.begin().map_err(Trouble::from) {
+            Some(Work::Request(request)) => match py.detach(|| request.begin()) {
                 Ok(Begun::Acquired(lease)) => {
                     self.finish(Ok(Gain::Lease(lease)));
                     Ok(())
                 }
                 Ok(Begun::Waiting(acquiring)) => self.unless_failed(self.follow(acquiring)),
-                Err(trouble) => self.unless_failed(Err(trouble)),
+                Err(error) => self.unless_failed(Err(error.into())),
             },
-            Some(Work::Release(lease)) => match lease.release_directly() {
+            Some(Work::Release(lease)) => match py.detach(|| lease.release_directly()) {
                 Ok(()) => {
                     self.finish(Ok(Gain::Nothing));
                     Ok(())
@@ -236,6 +243,9 @@ impl Shared {
         let handle = runtime::handle()?;
         let (call_off, called_off) = oneshot::channel();
         *lock(&self.call_off) = Some(call_off);
+        if matches!(*lock(&self.slot), Slot::UnderWay { called_off: true }) {
+            self.cancel();
+        }
         REQUESTS.add(self);
         // It is set once, here.
         let _ = self.progress.set(acquiring.progress());
@@ -262,6 +272,11 @@ impl Shared {
 
     fn finish(&self, done: Result<Gain, Trouble>) {
         let mut slot = lock(&self.slot);
+        let done = match (&*slot, done) {
+            // Whoever drops a lease gives it back.
+            (Slot::UnderWay { called_off: true }, Ok(Gain::Lease(_))) => Err(Trouble::called_off()),
+            (_, done) => done,
+        };
         *slot = Slot::Done(done);
         if let Some(bell) = self.bell.get() {
             bell.ring();
@@ -288,14 +303,19 @@ impl Shared {
 
     /// Calls a request off, and gives back what it has got.
     fn cancel(&self) {
+        let mut slot = lock(&self.slot);
+        match &mut *slot {
+            Slot::UnderWay { called_off } => *called_off = true,
+            // Whoever drops a lease gives it back.
+            Slot::Done(Ok(Gain::Lease(_))) | Slot::Planned(Work::Request(_)) => {
+                *slot = Slot::Done(Err(Trouble::called_off()));
+            }
+            Slot::Planned(Work::Release(_)) | Slot::Done(_) | Slot::Taken => {}
+        }
+        drop(slot);
         if let Some(call_off) = lock(&self.call_off).take() {
             // It fails if the request is done.
             let _ = call_off.send(());
-        }
-        let mut slot = lock(&self.slot);
-        // Whoever drops a lease gives it back.
-        if let Slot::Done(Ok(Gain::Lease(_))) | Slot::Planned(Work::Request(_)) = &*slot {
-            *slot = Slot::Done(Err(Trouble::called_off()));
         }
     }
 }

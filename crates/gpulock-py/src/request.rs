@@ -65,7 +65,18 @@ impl Asked {
                 asked.set(name.extract::<String>()?.as_str(), &value)?;
             }
         }
+        asked.check()?;
         Ok(asked)
+    }
+
+    /// What means nothing without something else.
+    fn check(&self) -> PyResult<()> {
+        let wrong = match (self.lease_id, self.run, self.comes_back_within) {
+            (Some(_), None, _) | (None, Some(_), _) => "lease_id and run go together",
+            (None, None, Some(_)) => "comes_back_within needs a lease_id to come back with",
+            _ => return Ok(()),
+        };
+        Err(PyValueError::new_err(wrong))
     }
 
     fn set(&mut self, name: &str, value: &Bound<'_, PyAny>) -> PyResult<()> {

@@ -3,7 +3,6 @@
 use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError, mpsc};
-use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::{SigSet, Signal};
@@ -22,10 +21,14 @@ use crate::operation;
 struct Runtime {
     handle: Handle,
     stop: oneshot::Sender<()>,
-    thread: JoinHandle<()>,
+    /// Hangs up at the thread's end.
+    ended: mpsc::Receiver<()>,
 }
 
 static RUNTIME: Mutex<Option<Runtime>> = Mutex::new(None);
+
+/// How long the thread has for the step that it is in when it is told to end.
+const LAST_STEP: Duration = Duration::from_millis(500);
 
 /// The interpreter is at its end.
 static IS_OVER: AtomicBool = AtomicBool::new(false);
@@ -64,7 +67,7 @@ pub(crate) fn shutdown(py: Python<'_>, patience: f64) {
     lease::give_back_all();
     let clients = client::all();
     let patience = span(Some(patience)).unwrap_or_default();
-    py.detach(|| {
+    py.detach(move || {
         let deadline = Instant::now() + patience;
         let (told, settled) = mpsc::channel();
         for client in clients {
@@ -78,8 +81,9 @@ pub(crate) fn shutdown(py: Python<'_>, patience: f64) {
         // Ends with an error when the last of them has told.
         while settled.recv_timeout(deadline.saturating_duration_since(Instant::now())).is_ok() {}
         let _ = runtime.stop.send(());
-        // It panicked only if a task did, and that was reported there.
-        let _ = runtime.thread.join();
+        // A disk that does not answer may hold it up: then the process ends without it.
+        let left = deadline.saturating_duration_since(Instant::now());
+        let _ = runtime.ended.recv_timeout(left.max(LAST_STEP));
     });
 }
 
@@ -87,14 +91,16 @@ fn start() -> io::Result<Runtime> {
     let runtime = Builder::new_current_thread().enable_all().build()?;
     let handle = runtime.handle().clone();
     let (stop, stopped) = oneshot::channel::<()>();
-    let thread = std::thread::Builder::new().name("gpulock".to_owned()).spawn(move || {
+    let (running, ended) = mpsc::channel::<()>();
+    std::thread::Builder::new().name("gpulock".to_owned()).spawn(move || {
         leave_signals_to_others();
+        let _running = running;
         // Ends also when the other end is dropped, which is no error here.
         let _ = runtime.block_on(stopped);
         // A name that is being looked up may take long.
         runtime.shutdown_timeout(Duration::ZERO);
     })?;
-    Ok(Runtime { handle, stop, thread })
+    Ok(Runtime { handle, stop, ended })
 }
 
 /// A signal that arrives here would not end a wait of the main thread. Those of a fault in this

@@ -9,7 +9,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import gpulock
 import pytest
@@ -394,8 +394,14 @@ def test_eager_tasks_are_locked_and_wait_where_they_are(make_project: MakeProjec
         from project import app, patient, work, note
         import threading, gpulock
         app.conf.task_always_eager = True
-        held = gpulock.Client().acquire(gpus=[0], task="somebody else")
-        threading.Timer(0.5, held.release).start()
+        is_held = threading.Event()
+        def hold():
+            with gpulock.lease(gpus=[0], task="somebody else"):
+                is_held.set()
+                while not gpulock.Client().status()["queue"]:
+                    pass
+        threading.Thread(target=hold).start()
+        is_held.wait()
         assert patient.delay().get() == "done"
         assert work.apply().get() == "done"
         try:
@@ -474,3 +480,64 @@ def test_outside_of_a_task_there_is_no_attempt() -> None:
     from gpulock.celery import attempt_for
 
     assert attempt_for(test_outside_of_a_task_there_is_no_attempt) is None
+
+
+def test_a_class_with_the_base_is_locked_as_its_options_say(gpulock_store: Any) -> None:
+    from celery import Celery
+    from gpulock.celery import GpuTask
+
+    class Detect(GpuTask):
+        name = "detect"
+        gpu_lock: ClassVar = {"task": "one"}
+
+        def run(self) -> str:
+            return gpulock.current().task
+
+    class DetectMore(Detect):
+        name = "detect more"
+        gpu_lock: ClassVar = {"task": "another"}
+
+    app = Celery("tests", broker="memory://", set_as_current=False)
+    for task, label in ((Detect, "one"), (DetectMore, "another")):
+        assert app.register_task(task()).apply().get() == label
+    ended = [event for event in gpulock_store.history() if event["event"] == "ended"]
+    assert [event["task"] for event in ended] == ["another", "one"]
+
+
+@pytest.mark.parametrize(
+    ("waits", "expected", "visibility_timeout", "shortest", "longest"),
+    [
+        (0, 0.001, None, 1.0, 1.0),
+        (0, 3.0, None, 2.7, 3.3),
+        (0, 500.0, None, 5.0, 5.0),
+        (2, 500.0, None, 20.0, 20.0),
+        (99, 500.0, None, 60.0, 60.0),
+        (99, 500.0, 30, 15.0, 15.0),
+        (0, None, None, 1.8, 2.2),
+        (99, None, None, 9.0, 11.0),
+    ],
+)
+def test_a_wait_by_retry_has_bounds(
+    waits: int,
+    expected: float | None,
+    visibility_timeout: float | None,
+    shortest: float,
+    longest: float,
+    gpulock_store: Any,
+) -> None:
+    from celery import Celery
+    from celery.app.task import Context
+    from gpulock.celery import _TaskAttempt
+
+    app = Celery("tests", broker="redis://127.0.0.1:1", set_as_current=False)
+    if visibility_timeout is not None:
+        app.conf.broker_transport_options = {"visibility_timeout": visibility_timeout}
+
+    @app.task
+    def work() -> None: ...
+
+    header = {"gpulock": {"waits": waits, "since": {}}}
+    work.request_stack.push(Context(id="1", retries=waits, headers=header))
+    attempt = _TaskAttempt(work, work.run)
+    assert shortest <= attempt._countdown(expected) <= longest
+    assert attempt.comes_back_within >= longest + 10

@@ -398,7 +398,7 @@ def test_the_configuration_in_its_older_shape() -> None:
 
 def test_release_gpu_lock_takes_the_lease_that_it_found(caplog: pytest.LogCaptureFixture) -> None:
     assert not release_gpu_lock(KEY)
-    with pytest.raises(gpulock.LeaseLost), gpulock.lease(lock_key=KEY, task="ocr") as held:  # noqa: PT012
+    with pytest.raises(gpulock.LeaseLost), gpulock.lease(lock_key=KEY, task="ocr") as held:
         assert not release_gpu_lock(KEY, task_name="asr")
         assert not held.lost
         assert release_gpu_lock(KEY, task_name="ocr", reason="it hangs")

@@ -1,0 +1,1 @@
+"""Four services that would each need a GPU. Their models are small, and compute for real."""
