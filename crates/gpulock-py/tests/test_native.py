@@ -13,7 +13,7 @@ from typing import Any
 
 import gpulock
 import pytest
-from conftest import LONG, until
+from conftest import LONG, PrivateRedis, until
 from gpulock import _gpulock
 from gpulock.testing import StoreForTests
 
@@ -83,6 +83,47 @@ def test_a_grant_that_crossed_with_giving_up_is_given_back(
         waiting.result()
 
 
+def test_requests_that_are_called_off_at_once_keep_nothing(
+    client: _gpulock.Client, leases: Look, waiters: Look
+) -> None:
+    requests = [client.request(f"work{number}", 1) for number in range(100)]
+    for request in requests:
+        request.cancel()
+    for request in requests:
+        until(lambda request=request: request.wait(1))
+        with pytest.raises(_gpulock.Failure) as failed:
+            request.result()
+        assert failed.value.kind == "called_off"
+    until(lambda: not leases() and not waiters())
+
+
+def test_threads_open_clients_at_the_same_time(store: StoreForTests, program: Start) -> None:
+    process = program(
+        "import threading\nfrom gpulock import _gpulock\n"
+        "def work():\n    for _ in range(50): _gpulock.Client()\n"
+        "threads = [threading.Thread(target=work) for _ in range(4)]\n"
+        "for thread in threads: thread.start()\n"
+        "for thread in threads: thread.join()\n"
+    )
+    assert process.wait(LONG) == 0
+
+
+def test_the_native_thread_may_be_the_last_that_needs_a_client(
+    store: StoreForTests, program: Start, leases: Look
+) -> None:
+    process = program(
+        "from gpulock import _gpulock\n"
+        "for _ in range(20):\n"
+        "    asked = _gpulock.Client().request('work', 1)\n"
+        "    while not asked.wait(1): pass\n"
+        "    del asked\n"
+        "_gpulock.shutdown(5.0)\n"
+    )
+    _, errors = process.communicate(timeout=LONG)
+    assert (process.returncode, errors) == (0, "")
+    assert not leases()
+
+
 def test_the_descriptor_is_readable_when_it_is_done(client: _gpulock.Client) -> None:
     import select
 
@@ -123,6 +164,9 @@ def test_a_lazy_release_that_nobody_waits_for_is_done_all_the_same(
         (("work", 1), {"priority": "now"}),
         (("work", 1), {"max_wait": -1.0}),
         (("work", 1), {"lease_id": "short", "run": 1}),
+        (("work", 1), {"lease_id": "0" * 32}),
+        (("work", 1), {"run": 1}),
+        (("work", 1), {"comes_back_within": 1.0}),
     ],
 )
 def test_arguments_that_make_no_sense(
@@ -192,9 +236,13 @@ def in_child(work: Callable[[], None]) -> int:
 def test_a_child_cannot_use_what_its_parent_made(client: _gpulock.Client) -> None:
     held = result(client.request("work", 1))
     release = client.request("next", 1)
+    watch = held.watch()
 
     def use() -> None:
-        for call in (held.state, held.release, held.abandon, client.status, release.cancel):
+        of_lease = (held.state, held.watch, held.release, held.retire, held.abandon)
+        of_others = (client.status, client.again, release.cancel, release.wait, release.result)
+        of_watch = (watch.fileno, watch.wait, watch.state, watch.close)
+        for call in of_lease + of_others + of_watch:
             with pytest.raises(_gpulock.Failure) as failed:
                 call()
             assert failed.value.kind == "not_owner"
@@ -231,6 +279,36 @@ def test_a_parent_that_forks_in_the_midst_of_its_work(client: _gpulock.Client) -
         result(held.release())
     codes = [os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children]
     assert codes == [0] * 20
+
+
+def test_threads_fork_while_others_open_and_lock(store: StoreForTests, program: Start) -> None:
+    process = program(
+        "import os, signal, threading\nfrom gpulock import _gpulock\n"
+        "def done(asked):\n    while not asked.wait(1): pass\n    return asked.result()\n"
+        "def open_clients():\n    while running: _gpulock.Client()\n"
+        "def lock():\n    client = _gpulock.Client()\n"
+        "    while running:\n"
+        "        held = done(client.request('work', 1, lazily=True))\n"
+        "        done(held.release(lazily=True))\n"
+        "def fork():\n"
+        "    for _ in range(100):\n"
+        "        child = os.fork()\n"
+        "        if child == 0:\n"
+        f"            signal.alarm({LONG:.0f})\n"
+        "            done(_gpulock.Client().status())\n"
+        "            os._exit(0)\n"
+        "        codes.append(os.waitpid(child, 0)[1])\n"
+        "running, codes = True, []\n"
+        "others = [threading.Thread(target=work) for work in (open_clients, lock, lock)]\n"
+        "forking = [threading.Thread(target=fork) for _ in range(2)]\n"
+        "for thread in others + forking: thread.start()\n"
+        "for thread in forking: thread.join()\n"
+        "running = False\n"
+        "for thread in others: thread.join()\n"
+        "assert codes == [0] * 200, codes\n"
+    )
+    _, errors = process.communicate(timeout=2 * LONG)
+    assert (process.returncode, errors) == (0, "")
 
 
 def test_a_child_of_multiprocessing_locks_by_itself(store: StoreForTests, leases: Look) -> None:
@@ -304,3 +382,15 @@ def test_every_end_of_the_interpreter_is_prompt_and_leaves_nothing(
     with gpulock.lease(gpus=2, max_wait_time=LONG):
         pass
     assert not leases()
+
+
+def test_the_end_of_the_interpreter_does_not_wait_for_a_silent_store(
+    redis: PrivateRedis, program: Start
+) -> None:
+    process = program(
+        "import os, signal, gpulock\n"
+        "held = gpulock.Client().acquire()\n"
+        f"os.kill({redis.process.pid}, signal.SIGSTOP)\n"
+    )
+    _, errors = process.communicate(timeout=LONG)
+    assert process.returncode == 0, errors

@@ -40,7 +40,10 @@ impl Direct {
         longest_forgotten: Duration,
     ) -> std::io::Result<Self> {
         let runtime = Builder::new_current_thread().enable_all().build()?;
-        Ok(Self { runtime: Mutex::new(Some(runtime)), stored: Stored::new(store, pool, longest_forgotten) })
+        Ok(Self {
+            runtime: Mutex::new(Some(runtime)),
+            stored: Stored::new(store, pool, longest_forgotten),
+        })
     }
 
     /// Carries out a command. `None`: somebody else is on the way, it takes too long, or it
