@@ -7,6 +7,7 @@ import contextvars
 import gc
 import json
 import logging
+import signal
 import os
 import subprocess
 import threading
@@ -17,7 +18,7 @@ from typing import Any
 
 import gpulock
 import pytest
-from conftest import until
+from conftest import LONG, until
 from gpulock import Lease, _gpulock, lease
 from gpulock._operation import block, completed, finish
 from gpulock.testing import StoreForTests
@@ -535,3 +536,28 @@ def test_a_silent_store_is_told_in_the_log(
     with pytest.raises(gpulock.StoreUnavailable), lease(gpus=[0]):
         pytest.fail("there is no store")
     assert "waiting for GPU 0, but the store" in caplog.text
+
+
+# --- Ctrl-C -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", ["with", "async with"])
+def test_ctrl_c_ends_a_wait_and_leaves_the_queue(
+    store: StoreForTests, program: Any, waiters: Look, kind: str
+) -> None:
+    wait = {
+        "with": "with lease(): pass",
+        "async with": "async def main():\n    async with lease(): pass\nasyncio.run(main())",
+    }[kind]
+    with store.held_by_somebody_else(gpus=2):
+        process = program(
+            "import asyncio, signal\n"
+            "from gpulock import lease\n"
+            "# It is ignored where the tests run in the background.\n"
+            "signal.signal(signal.SIGINT, signal.default_int_handler)\n" + wait
+        )
+        until(waiters, "until it waits")
+        process.send_signal(signal.SIGINT)
+        _, errors = process.communicate(timeout=LONG)
+        assert "KeyboardInterrupt" in errors
+        assert not waiters()

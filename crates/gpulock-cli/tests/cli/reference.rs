@@ -154,7 +154,8 @@ fn files_below(folder: &str, ending: &str) -> Vec<String> {
         let name = entry.unwrap().file_name().to_string_lossy().into_owned();
         let path = if folder.is_empty() { name.clone() } else { format!("{folder}/{name}") };
         let full = root().join(&path);
-        let is_made = name.starts_with('.') || full.join("CACHEDIR.TAG").exists();
+        let has = |mark| full.join(mark).exists();
+        let is_made = name.starts_with('.') || has("CACHEDIR.TAG") || has("pyvenv.cfg");
         if full.is_dir() && !is_made {
             found.extend(files_below(&path, ending));
         } else if full.extension().is_some_and(|it| it == ending) {
