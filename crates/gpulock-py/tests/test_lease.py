@@ -7,8 +7,8 @@ import contextvars
 import gc
 import json
 import logging
-import signal
 import os
+import signal
 import subprocess
 import threading
 import time
