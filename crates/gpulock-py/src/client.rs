@@ -3,6 +3,7 @@
 use std::mem::ManuallyDrop;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use gpulock::config::{Config, Severity, Sources};
 use gpulock::core::{Incident, LeaseId, LeaseRef, SeizeMode, TaskName, Token};
@@ -15,7 +16,7 @@ use pyo3::types::PyDict;
 use crate::bell::span;
 use crate::failure::Trouble;
 use crate::fork::{Home, Living, open};
-use crate::operation::{Gain, Operation, Work};
+use crate::operation::{Gain, Operation, Plan, Work};
 use crate::request::Asked;
 use crate::{runtime, settings};
 
@@ -80,6 +81,11 @@ impl Client {
         self.home.require("client").map(|()| &**self.inner)
     }
 
+    /// Something that this client is to do.
+    pub(crate) fn plan(&self, work: Work) -> Plan {
+        Plan { work, client: Arc::clone(&self.inner) }
+    }
+
     /// Begins something that this client does.
     fn begin<F>(&self, work: impl FnOnce(gpulock::Client) -> F) -> PyResult<Operation>
     where
@@ -134,8 +140,8 @@ impl Client {
         let asked = Asked::read(task, gpus, options)?;
         let lazily = asked.lazily;
         let request = asked.of(slf.get().here()?);
-        let work = Work::Request(Box::new(request));
-        let planned = Operation::plan(work, Some(slf.clone().unbind()));
+        let plan = slf.get().plan(Work::Request(Box::new(request)));
+        let planned = Operation::plan(plan, Some(slf.clone().unbind()));
         Ok(if lazily { planned } else { planned.started()? })
     }
 
@@ -205,8 +211,9 @@ impl Drop for Client {
         }
         // SAFETY: `self` is being dropped, so it is not used again.
         #[expect(unsafe_code, reason = "in a forked child it must not be dropped")]
-        unsafe {
-            ManuallyDrop::drop(&mut self.inner);
+        let client = unsafe { ManuallyDrop::take(&mut self.inner) };
+        if let Ok(handle) = runtime::handle() {
+            handle.spawn(settled(client));
         }
     }
 }
@@ -244,6 +251,11 @@ impl Opened {
         let (config, config_file) = (loaded.config, loaded.file);
         Ok((store, Self { config, config_file, warnings, place, direct }))
     }
+}
+
+/// Keeps a client known to [`all`] until nothing is left that it has to say to the store.
+pub(crate) async fn settled(client: Arc<gpulock::Client>) {
+    client.settle(Duration::MAX).await;
 }
 
 /// The clients of this process.

@@ -96,7 +96,8 @@ impl Lease {
 
     #[pyo3(signature = (lazily = false))]
     fn release(&self, lazily: bool) -> PyResult<Operation> {
-        let planned = Operation::plan(Work::Release(Box::new(self.take()?)), None);
+        let work = Work::Release(Box::new(self.take()?));
+        let planned = Operation::plan(self.client.get().plan(work), None);
         Ok(if lazily { planned } else { planned.started()? })
     }
 

@@ -1,17 +1,18 @@
 //! Something under way on the native thread, and how it comes back to Python.
 
 use std::future::Future;
+use std::io;
 use std::mem::ManuallyDrop;
 use std::sync::{Arc, Mutex, OnceLock};
+use std::time::Instant;
 
 use gpulock::{Begun, RequestBuilder, WaitState};
-use pyo3::exceptions::PyOSError;
 use pyo3::prelude::*;
 use tokio::runtime::Handle;
 use tokio::sync::{oneshot, watch};
 
 use crate::bell::{Bell, span};
-use crate::client::Client;
+use crate::client::{self, Client};
 use crate::failure::{Trouble, misuse};
 use crate::fork::{Home, Living, lock};
 use crate::lease::Lease;
@@ -32,8 +33,14 @@ pub(crate) enum Work {
     Release(Box<gpulock::Lease>),
 }
 
+/// Work that leaves something to be said to the store, and the client that says it.
+pub(crate) struct Plan {
+    pub(crate) work: Work,
+    pub(crate) client: Arc<gpulock::Client>,
+}
+
 enum Slot {
-    Planned(Work),
+    Planned(Plan),
     UnderWay {
         /// It was called off: what it still gets is given back.
         called_off: bool,
@@ -57,7 +64,8 @@ pub(crate) struct Shared {
     progress: OnceLock<watch::Receiver<WaitState>>,
 }
 
-static REQUESTS: Living<Shared> = Living::new();
+/// Requests and releases, from the moment they are planned.
+static PLANS: Living<Shared> = Living::new();
 
 /// Something under way on the native thread.
 #[pyclass(frozen, module = "gpulock._gpulock")]
@@ -75,14 +83,17 @@ impl Operation {
         F: Future<Output = Result<Gain, Trouble>> + Send + 'static,
     {
         let this = Self::of(Slot::UNDER_WAY, None);
-        this.shared.spawn(handle, work);
+        let told = Arc::clone(&this.shared);
+        handle.spawn(async move { told.finish(work.await) });
         this
     }
 
     /// Begins with the first wait: directly if that may block, else on the native thread.
     /// `client` is that of a lease to be had.
-    pub(crate) fn plan(work: Work, client: Option<Py<Client>>) -> Self {
-        Self::of(Slot::Planned(work), client)
+    pub(crate) fn plan(plan: Plan, client: Option<Py<Client>>) -> Self {
+        let this = Self::of(Slot::Planned(plan), client);
+        PLANS.add(&this.shared);
+        this
     }
 
     /// Begins now, on the native thread.
@@ -179,19 +190,24 @@ impl Shared {
         Arc::new(Self { slot, bell, call_off, progress })
     }
 
-    fn spawn<F>(self: &Arc<Self>, handle: &Handle, work: F)
+    /// `client` lives on until nothing that the work has left is to be said to the store.
+    fn spawn<F>(self: &Arc<Self>, client: Arc<gpulock::Client>, work: F) -> Result<(), Trouble>
     where
         F: Future<Output = Result<Gain, Trouble>> + Send + 'static,
     {
         let told = Arc::clone(self);
-        handle.spawn(async move { told.finish(work.await) });
+        runtime::handle()?.spawn(async move {
+            told.finish(work.await);
+            client::settled(client).await;
+        });
+        Ok(())
     }
 
-    /// The work that has not begun; it begins now.
-    fn take_work(&self) -> Option<Work> {
+    /// What has not begun; it begins now.
+    fn take_plan(&self) -> Option<Plan> {
         let mut slot = lock(&self.slot);
         match std::mem::replace(&mut *slot, Slot::UNDER_WAY) {
-            Slot::Planned(work) => Some(work),
+            Slot::Planned(plan) => Some(plan),
             other => {
                 *slot = other;
                 None
@@ -201,36 +217,38 @@ impl Shared {
 
     /// Begins on the native thread what has not begun.
     fn start(self: &Arc<Self>) -> Result<(), Trouble> {
-        match self.take_work() {
-            None => Ok(()),
-            Some(Work::Request(request)) => {
-                let acquiring = request.start().map_err(Trouble::from);
-                self.unless_failed(acquiring.and_then(|acquiring| self.follow(acquiring)))
-            }
-            Some(Work::Release(lease)) => self.unless_failed(self.release(*lease)),
-        }
+        let Some(Plan { work, client }) = self.take_plan() else { return Ok(()) };
+        let begun = match work {
+            Work::Request(request) => match request.start() {
+                Ok(acquiring) => self.follow(acquiring, client),
+                Err(error) => Err(error.into()),
+            },
+            Work::Release(lease) => self.release(*lease, client),
+        };
+        self.unless_failed(begun)
     }
 
     /// Does on this thread what has not begun, if that goes quickly.
     fn start_directly(self: &Arc<Self>, py: Python<'_>) -> Result<(), Trouble> {
-        match self.take_work() {
-            None => Ok(()),
-            Some(Work::Request(request)) => match py.detach(|| request.begin()) {
+        let Some(Plan { work, client }) = self.take_plan() else { return Ok(()) };
+        let begun = match work {
+            Work::Request(request) => match py.detach(|| request.begin()) {
                 Ok(Begun::Acquired(lease)) => {
                     self.finish(Ok(Gain::Lease(lease)));
                     Ok(())
                 }
-                Ok(Begun::Waiting(acquiring)) => self.unless_failed(self.follow(acquiring)),
-                Err(error) => self.unless_failed(Err(error.into())),
+                Ok(Begun::Waiting(acquiring)) => self.follow(acquiring, client),
+                Err(error) => Err(error.into()),
             },
-            Some(Work::Release(lease)) => match py.detach(|| lease.release_directly()) {
+            Work::Release(lease) => match py.detach(|| lease.release_directly()) {
                 Ok(()) => {
                     self.finish(Ok(Gain::Nothing));
                     Ok(())
                 }
-                Err(lease) => self.unless_failed(self.release(lease)),
+                Err(lease) => self.release(lease, client),
             },
-        }
+        };
+        self.unless_failed(begun)
     }
 
     /// What cannot begin is over.
@@ -239,17 +257,19 @@ impl Shared {
     }
 
     /// Waits for what a request gives, until it is called off.
-    fn follow(self: &Arc<Self>, mut acquiring: gpulock::Acquiring) -> Result<(), Trouble> {
-        let handle = runtime::handle()?;
+    fn follow(
+        self: &Arc<Self>,
+        mut acquiring: gpulock::Acquiring,
+        client: Arc<gpulock::Client>,
+    ) -> Result<(), Trouble> {
         let (call_off, called_off) = oneshot::channel();
         *lock(&self.call_off) = Some(call_off);
         if matches!(*lock(&self.slot), Slot::UnderWay { called_off: true }) {
             self.cancel();
         }
-        REQUESTS.add(self);
         // It is set once, here.
         let _ = self.progress.set(acquiring.progress());
-        self.spawn(&handle, async move {
+        self.spawn(client, async move {
             let answer = tokio::select! {
                 answer = &mut acquiring => answer?,
                 _ = called_off => {
@@ -258,16 +278,18 @@ impl Shared {
                 }
             };
             Ok(Gain::Lease(Box::new(answer)))
-        });
-        Ok(())
+        })
     }
 
-    fn release(self: &Arc<Self>, lease: gpulock::Lease) -> Result<(), Trouble> {
-        self.spawn(&runtime::handle()?, async move {
+    fn release(
+        self: &Arc<Self>,
+        lease: gpulock::Lease,
+        client: Arc<gpulock::Client>,
+    ) -> Result<(), Trouble> {
+        self.spawn(client, async move {
             lease.release().await?;
             Ok(Gain::Nothing)
-        });
-        Ok(())
+        })
     }
 
     fn finish(&self, done: Result<Gain, Trouble>) {
@@ -288,12 +310,12 @@ impl Shared {
     }
 
     /// The bell, which rings when the operation is done.
-    fn bell(&self) -> PyResult<&Bell> {
+    fn bell(&self) -> io::Result<&Bell> {
         let slot = lock(&self.slot);
         if let Some(bell) = self.bell.get() {
             return Ok(bell);
         }
-        let new = Bell::new().map_err(PyOSError::new_err)?;
+        let new = Bell::new()?;
         let bell = self.bell.get_or_init(|| new);
         if matches!(*slot, Slot::Done(_) | Slot::Taken) {
             bell.ring();
@@ -307,10 +329,10 @@ impl Shared {
         match &mut *slot {
             Slot::UnderWay { called_off } => *called_off = true,
             // Whoever drops a lease gives it back.
-            Slot::Done(Ok(Gain::Lease(_))) | Slot::Planned(Work::Request(_)) => {
+            Slot::Done(Ok(Gain::Lease(_))) | Slot::Planned(Plan { work: Work::Request(_), .. }) => {
                 *slot = Slot::Done(Err(Trouble::called_off()));
             }
-            Slot::Planned(Work::Release(_)) | Slot::Done(_) | Slot::Taken => {}
+            Slot::Planned(_) | Slot::Done(_) | Slot::Taken => {}
         }
         drop(slot);
         if let Some(call_off) = lock(&self.call_off).take() {
@@ -318,16 +340,31 @@ impl Shared {
             let _ = call_off.send(());
         }
     }
+
+    /// Waits until it is done, or until `deadline`.
+    pub(crate) fn wait_until(&self, deadline: Instant) -> io::Result<()> {
+        while !self.is_done() && Instant::now() < deadline {
+            self.bell()?.wait(Some(deadline.saturating_duration_since(Instant::now())))?;
+        }
+        Ok(())
+    }
 }
 
-/// Calls off every request of this process.
-pub(crate) fn cancel_all() {
-    REQUESTS.all().iter().for_each(|request| request.cancel());
+/// At the end of the interpreter: begins every release that has not begun, and calls every
+/// request off. Those that may not be done yet.
+pub(crate) fn end_all() -> Vec<Arc<Shared>> {
+    let all = PLANS.all();
+    for one in &all {
+        one.cancel();
+        // What may not begin any more gives its lease back when it is dropped.
+        let _ = one.start();
+    }
+    all
 }
 
 /// In a child after a fork.
 pub(crate) fn forget_all() {
-    REQUESTS.forget();
+    PLANS.forget();
 }
 
 /// How a request is waiting.

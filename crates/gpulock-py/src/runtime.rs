@@ -63,12 +63,17 @@ pub(crate) fn forget() {
 pub(crate) fn shutdown(py: Python<'_>, patience: f64) {
     IS_OVER.store(true, Ordering::Relaxed);
     let Some(runtime) = lock(&RUNTIME).take() else { return };
-    operation::cancel_all();
-    lease::give_back_all();
+    // First of all: some live only by what is ended now.
     let clients = client::all();
+    let unfinished = operation::end_all();
+    lease::give_back_all();
     let patience = span(Some(patience)).unwrap_or_default();
     py.detach(move || {
         let deadline = Instant::now() + patience;
+        for operation in unfinished {
+            // It fails if there are no descriptors left: then nobody can wait.
+            let _ = operation.wait_until(deadline);
+        }
         let (told, settled) = mpsc::channel();
         for client in clients {
             let told = told.clone();

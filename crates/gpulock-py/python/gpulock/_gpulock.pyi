@@ -140,11 +140,11 @@ class Client:
         `fixed_term`: a lease without heartbeats that ends after so many seconds.
         `inside`: leases in which this request is made and for which it must never wait.
         `lease_id`: the id of the lease, for a request that others may make again (a task that is
-        delivered twice); `run` tells such attempts apart. `comes_back_within`: asks once, and if
-        the GPUs are not free fails with kind "timeout" but keeps the place in the queue so long for
-        whoever asks again with the same `lease_id`. `lazily`: begins with the first wait; one
-        that may block asks the store on the caller's own thread first, which saves the way to
-        the native thread and back.
+        delivered twice); `run` tells such attempts apart and goes with it. `comes_back_within`:
+        asks once, and if the GPUs are not free fails with kind "timeout" but keeps the place in the
+        queue so long for whoever asks again with the same `lease_id`. `lazily`: begins with the
+        first wait; one that may block asks the store on the caller's own thread first, which saves
+        the way to the native thread and back.
         Wrong arguments fail with ValueError.
         """
     def release_named(self, lease_id: str, token: int, task: str) -> Operation[bool]:
@@ -246,5 +246,6 @@ def after_fork_in_child() -> None:
     """Forgets everything that belongs to the parent."""
 
 def shutdown(patience: float) -> None:
-    """At the end of the interpreter: gives back every lease of this process, waits at most
-    `patience` seconds for the store, and ends the native thread."""
+    """At the end of the interpreter: calls every request off, gives back every lease of this
+    process, waits at most `patience` seconds for the store, and ends the native thread. After it
+    nothing can be begun: that fails with kind "start"."""
