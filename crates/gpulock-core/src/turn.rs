@@ -103,10 +103,15 @@ impl<'a> Turn<'a> {
             if !waiter.owner.answers_to(request.owner.run) {
                 return Reply::Duplicate;
             }
-            if let Some(reply) = self.ask_again(&request) {
-                return reply;
-            }
-            // It had wanted a GPU that the pool has no more, and now asks for another.
+            return match self.ask_again(&request) {
+                Some(reply) => reply,
+                // It had wanted a GPU that the pool has no more, and now asks for another. The
+                // old place is taken away with this step; a new one it gets when it asks again.
+                None => match self.join(Request { patience: None, ..request }, wants) {
+                    Reply::Busy => Reply::Waiting,
+                    granted => granted,
+                },
+            };
         }
         self.join(request, wants)
     }

@@ -170,3 +170,22 @@ fn wishes_are_read_out_in_plain_words() {
     assert_eq!(words(work(1).on(&[1, 0]).wish), "GPUs 0 and 1");
     assert_eq!(words(work(1).on(&[2, 1, 0]).wish), "GPUs 0, 1 and 2");
 }
+
+/// A place in the queue is for what was asked for when it was taken: it is given up before another
+/// one is taken.
+#[test]
+fn who_asks_for_something_else_after_the_pool_has_shrunk_joins_anew() {
+    let mut desk = Desk::with_gpus(2);
+    desk.take(&work(1).any(2).seen_from(beta()));
+    desk.queue(&work(2).any(2).patient(100));
+    desk.queue(&work(3).patient(100));
+    desk.configure(1);
+    desk.pass(secs(31));
+    desk.tick();
+    desk.pass(secs(2));
+    desk.queue(&work(2).patient(100));
+    assert!(desk.holds(&work(3)));
+    assert_eq!(desk.waiting(), [], "the old place is gone");
+    desk.queue(&work(2).patient(100));
+    assert_eq!(desk.waiting()[0].wants, gpulock_core::Wants::Any(1));
+}
