@@ -10,6 +10,7 @@ import threading
 from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any, NoReturn
 
+import celery
 import gpulock
 import pytest
 from gpulock import _attempt, gpu_lock
@@ -517,7 +518,6 @@ def test_a_task_that_cannot_come_back_waits(store: StoreForTests, attempts: list
 
 
 def test_above_a_task_of_celery_it_says_where_it_belongs() -> None:
-    celery = pytest.importorskip("celery")
     app = celery.Celery("tests", broker="memory://", set_as_current=False)
 
     def detect() -> None: ...
@@ -528,7 +528,6 @@ def test_above_a_task_of_celery_it_says_where_it_belongs() -> None:
 
 
 def test_below_a_task_of_celery_arguments_are_still_checked(store: StoreForTests) -> None:
-    celery = pytest.importorskip("celery")
     app = celery.Celery("tests", broker="memory://", set_as_current=False)
 
     @app.task(bind=True)

@@ -1,4 +1,4 @@
-"""The three protections at the end of a task, each behind its own guard."""
+"""The three protections at the end of a task, on real stores; test_protections.py has each alone."""
 
 from __future__ import annotations
 

@@ -377,8 +377,10 @@ async fn release(stored: &Stored, name: &Named) -> Result<Settled, StepError> {
 /// may have ended it, which the journal knows; naming it once more would be a violation.
 async fn release_again(stored: &Stored, name: &Named) -> Result<Settled, StepError> {
     let view = stored.store.read(&stored.pool, None).await?;
-    if view.pool.leases.iter().any(|lease| lease.reference() == name.lease) {
-        return release(stored, name).await;
+    let is_current = view.pool.leases.iter().any(|lease| lease.reference() == name.lease);
+    // That attempt may get through even now.
+    if is_current && release(stored, name).await? == Settled::Released {
+        return Ok(Settled::Released);
     }
     let events = history_of(stored, &name.task).await?;
     let was_released = events.iter().any(|event| {

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from gpulock import memory
 from gpulock._gpulock import Failure
 from gpulock.critical import write_down
-from gpulock.errors import GpuLockError, LeaseLost, NotOwner, StoreUnavailable
+from gpulock.errors import GpuLockError, LeaseLost, StoreUnavailable
 
 if TYPE_CHECKING:
     from gpulock import _gpulock
@@ -119,25 +119,33 @@ class _WayOut:
     # --- 2: release --------------------------------------------------------------------------
 
     def _release(self, native: _gpulock.Lease) -> Flow[None]:
+        try:
+            operation = yield from self._answered(native)
+            operation.result()
+        except GeneratorExit:
+            raise
+        except BaseException as error:  # noqa: BLE001
+            if isinstance(error, Failure) and error.kind == "lost":
+                self._lost(error.message)
+                return
+            self._note(error)
+            yield from self._retry(native, error)
+
+    def _answered(self, native: _gpulock.Lease) -> Flow[_gpulock.Operation[None]]:
+        """The release when it is done, whatever interrupts the wait for that."""
         operation: _gpulock.Operation[None] | None = None
         while True:
             try:
                 if operation is None:
                     operation = native.release(lazily=True)
                 if (yield operation, None):
-                    return operation.result()
+                    return operation
             except GeneratorExit:
                 raise
-            except Failure as failure:
-                if failure.kind == "lost":
-                    return self._lost(failure.message)
-                if failure.kind == "not_owner":
-                    raise NotOwner(failure.message, {"hint": failure.hint}) from None
-                return (yield from self._retry(native, failure))
-            except Exception as error:  # noqa: BLE001
+            except Exception as error:
                 # Of the release itself, or of a signal's handler while it is under way.
-                if operation is None or _is_over(operation):
-                    return (yield from self._retry(native, error))
+                if operation is None or not _can_be_asked(operation):
+                    raise
                 self._tell("a signal's handler failed in a release", error)
             except BaseException as error:  # noqa: BLE001
                 self._note(error)
@@ -150,7 +158,7 @@ class _WayOut:
         if isinstance(error, Failure) and error.details.get("answered"):
             self._report(native, "release_script_error", error)
         deadline = time.monotonic() + RETRY_FOR
-        while (left := deadline - time.monotonic()) > 0 and self._interruption is None:
+        while (left := deadline - time.monotonic()) > 0:
             try:
                 released = yield from self._release_by_name(native, left)
             except GeneratorExit:
@@ -258,12 +266,13 @@ class _WayOut:
         logger.log(level, text, *values, exc_info=error, extra=self._lease.log_fields)
 
 
-def _is_over(operation: _gpulock.Operation[None]) -> bool:
-    """Whether there is nothing left to wait for."""
+def _can_be_asked(operation: _gpulock.Operation[None]) -> bool:
+    """Whether it makes sense to wait for it again."""
     try:
-        return operation.wait(0)
+        operation.wait(0)
     except Exception:  # noqa: BLE001
-        return True
+        return False
+    return True
 
 
 def _first_line(error: BaseException) -> str:
