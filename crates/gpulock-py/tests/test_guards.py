@@ -1,4 +1,4 @@
-"""The three protections at the end of a task, on real stores; test_protections.py has each alone."""
+"""The three protections on real stores; test_protections.py has each alone."""
 
 from __future__ import annotations
 
