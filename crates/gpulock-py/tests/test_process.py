@@ -228,7 +228,14 @@ def complaints(tmp_path: Path, checker: list[str], text: str) -> str:
     return "" if done.returncode == 0 else done.stdout + done.stderr
 
 
-@pytest.mark.parametrize("checker", [["mypy", "--strict"], ["pyright"]], ids=["mypy", "pyright"])
+# Pyright takes the first `python` of the path unless it is told which.
+CHECKERS = {
+    "mypy": ["mypy", "--strict"],
+    "pyright": ["pyright", "--pythonpath", sys.executable],
+}
+
+
+@pytest.mark.parametrize("checker", CHECKERS.values(), ids=CHECKERS.keys())
 def test_calls_are_typed(tmp_path: Path, checker: list[str]) -> None:
     assert complaints(tmp_path, checker, CALLS) == ""
     found = complaints(tmp_path, checker, WRONG)
