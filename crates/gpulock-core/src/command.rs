@@ -4,6 +4,7 @@ use crate::event::Party;
 use crate::gpu::Inventory;
 use crate::ids::{LeaseId, LeaseRef};
 use crate::lease::Progress;
+use crate::overdue::Watch;
 use crate::owner::{ProcessGroup, Sight};
 use crate::pool::Settings;
 use crate::request::Request;
@@ -40,6 +41,8 @@ pub enum Command {
         run: Option<u64>,
         /// Why it gave up.
         reason: CancelReason,
+        /// How often it has looked again, see [`Request::polls`].
+        polls: u32,
     },
     /// Ask a holder to stop.
     AskToStop {
@@ -72,6 +75,13 @@ pub enum Command {
     },
     /// Let time pass: expire what is due and hand out what is free.
     Tick {
+        /// Where the caller looks from; `None` if it cannot see processes.
+        sight: Option<Sight>,
+    },
+    /// Let time pass, and look after what is held for long. See [`Watch`].
+    Patrol {
+        /// What is long, and what follows.
+        watch: Watch,
         /// Where the caller looks from; `None` if it cannot see processes.
         sight: Option<Sight>,
     },

@@ -6,9 +6,11 @@ use serde::{Deserialize, Serialize};
 
 use crate::command::{CancelReason, Incident};
 use crate::gpu::{GpuIndex, Inventory};
+use crate::histogram::Histogram;
 use crate::ids::{LeaseId, Token};
-use crate::lease::{Ending, Lease};
+use crate::lease::{Cause, Ending, Lease};
 use crate::names::TaskName;
+use crate::overdue::Level;
 use crate::owner::Owner;
 use crate::queue::{Priority, Waiter};
 use crate::request::Wants;
@@ -93,6 +95,28 @@ pub enum What {
         /// Its GPUs.
         gpus: Vec<GpuIndex>,
     },
+    /// A lease is held for long, see [`Watch`](crate::Watch).
+    Overdue {
+        /// Which lease.
+        token: Token,
+        /// Its GPUs.
+        gpus: Vec<GpuIndex>,
+        /// How long that is.
+        level: Level,
+        /// For how long it is held.
+        held_micros: u64,
+    },
+    /// The processes of an ended lease still live, long after it ended.
+    StillDraining {
+        /// Which lease.
+        token: Token,
+        /// Its GPUs.
+        gpus: Vec<GpuIndex>,
+        /// How often that was found.
+        failures: u32,
+        /// The monitor will not look again.
+        is_given_up: bool,
+    },
     /// A waiter left the queue by its own will.
     Cancelled {
         /// Why.
@@ -158,6 +182,64 @@ pub struct Counters {
     pub waited_micros: u64,
     /// Time held by all ended leases, in microseconds.
     pub held_micros: u64,
+    /// How often requests that are over have looked again because nobody woke them.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub polls: u64,
+    /// How long the granted requests had waited.
+    #[serde(skip_serializing_if = "Histogram::is_empty")]
+    pub waits: Histogram,
+    /// How long the ended leases were held.
+    #[serde(skip_serializing_if = "Histogram::is_empty")]
+    pub holds: Histogram,
+    /// Leases that were held for longer than usual.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub warnings: u64,
+    /// Leases that reached the soft timeout.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub soft_timeouts: u64,
+    /// Leases that reached the hard timeout.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub hard_timeouts: u64,
+    /// GPUs that came free again without the help of their holder.
+    #[serde(skip_serializing_if = "Recoveries::is_empty")]
+    pub recovered: Recoveries,
+    /// GPUs that did not, and were given up.
+    #[serde(skip_serializing_if = "Recoveries::is_empty")]
+    pub not_recovered: Recoveries,
+}
+
+/// Leases whose GPUs had to be taken back, by what made that necessary.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Recoveries {
+    /// Its heartbeats ended, or its holder died.
+    pub heartbeat: u64,
+    /// It reached the soft timeout, and its holder gave it back.
+    pub soft: u64,
+    /// It reached the hard timeout.
+    pub hard: u64,
+}
+
+impl Recoveries {
+    /// All of them.
+    pub fn total(&self) -> u64 {
+        self.heartbeat + self.soft + self.hard
+    }
+
+    fn is_empty(&self) -> bool {
+        self.total() == 0
+    }
+
+    /// Counts the lease that ended like this, if it had to be taken back.
+    fn count(&mut self, how: &Ending, level: Option<Level>) {
+        match (how, level) {
+            (Ending::Released, None | Some(Level::Warning)) => {}
+            (Ending::Released, _) => self.soft += 1,
+            (Ending::Seized { .. }, Some(Level::Hard)) => self.hard += 1,
+            (Ending::Seized { .. }, _) | (Ending::Expired(Cause::NotClaimed), _) => {}
+            (Ending::Expired(_), _) => self.heartbeat += 1,
+        }
+    }
 }
 
 impl Counters {
@@ -167,15 +249,17 @@ impl Counters {
             What::Granted { waited_micros, .. } => {
                 self.granted += 1;
                 self.waited_micros += waited_micros;
+                self.waits.count(*waited_micros);
             }
             What::Ended { how, held_micros, .. } => {
                 self.held_micros += held_micros;
+                self.holds.count(*held_micros);
                 match how {
                     Ending::Released => self.released += 1,
                     Ending::Seized { .. } => self.seized += 1,
                     Ending::Expired(cause) => {
                         self.expired += 1;
-                        self.died += u64::from(*cause == crate::lease::Cause::HolderDied);
+                        self.died += u64::from(*cause == Cause::HolderDied);
                     }
                 }
             }
@@ -191,7 +275,11 @@ impl Counters {
             What::Incident { incident: Incident::ReleaseScriptError, .. } => {
                 self.release_script_errors += 1;
             }
+            What::Overdue { level: Level::Warning, .. } => self.warnings += 1,
+            What::Overdue { level: Level::Soft, .. } => self.soft_timeouts += 1,
+            What::Overdue { level: Level::Hard, .. } => self.hard_timeouts += 1,
             What::Queued { .. }
+            | What::StillDraining { .. }
             | What::Claimed { .. }
             | What::StopRequested { .. }
             | What::Drained { .. }
@@ -200,6 +288,19 @@ impl Counters {
             | What::Configured { .. } => {}
         }
     }
+
+    /// Counts a lease whose GPUs are free now, or never will be.
+    pub(crate) fn count_recovery(&mut self, lease: &Lease, how: &Ending, is_given_up: bool) {
+        match is_given_up {
+            true => self.not_recovered.count(how, lease.overdue),
+            false => self.recovered.count(how, lease.overdue),
+        }
+    }
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde wants a reference")]
+fn is_zero(count: &u64) -> bool {
+    *count == 0
 }
 
 impl From<&Lease> for Party {

@@ -126,6 +126,8 @@ fn one_event_per_change(before: &Pool, after: &Pool, step: &Step) -> bool {
             What::Cancelled { .. } | What::Dropped { .. } => "left",
             What::Claimed { .. }
             | What::StopRequested { .. }
+            | What::Overdue { .. }
+            | What::StillDraining { .. }
             | What::Incident { .. }
             | What::Resumed { .. }
             | What::Configured { .. } => continue,

@@ -16,6 +16,7 @@ use serde::{Deserialize, Serialize};
 use crate::gpu::GpuIndex;
 use crate::ids::{Channel, LeaseId, LeaseRef, Token};
 use crate::names::TaskName;
+use crate::overdue::Level;
 use crate::owner::{Owner, ProcessGroup};
 use crate::queue::Priority;
 use crate::time::Time;
@@ -50,6 +51,10 @@ pub struct Lease {
     pub progress: Option<Progress>,
     /// Where the holder listens for a request to stop.
     pub channel: Option<Channel>,
+    /// The level that the monitor has noted; `None` while it is held for no longer than
+    /// usual.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub overdue: Option<Level>,
 }
 
 /// Where a lease is in its life.
@@ -85,6 +90,9 @@ pub enum Phase {
         how: Ending,
         /// When somebody last saw its processes alive, or `ended_at`.
         seen_alive_at: Time,
+        /// How often the monitor has found that it still drains.
+        #[serde(default, skip_serializing_if = "is_zero")]
+        failures: u32,
     },
 }
 
@@ -181,4 +189,9 @@ impl Lease {
             Phase::Granted { .. } | Phase::Draining { .. } => self.acquired_at,
         }
     }
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde wants a reference")]
+fn is_zero(count: &u32) -> bool {
+    *count == 0
 }

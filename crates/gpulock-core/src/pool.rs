@@ -141,7 +141,9 @@ impl Pool {
                     Command::Renew(renewals) => turn.renew(renewals),
                     Command::Release(lease) => turn.release(lease),
                     Command::Retire(lease) => turn.retire(lease),
-                    Command::Cancel { lease_id, run, reason } => turn.cancel(lease_id, run, reason),
+                    Command::Cancel { lease_id, run, reason, polls } => {
+                        turn.cancel(lease_id, run, reason, polls)
+                    }
                     Command::AskToStop { lease, reason } => turn.ask_to_stop(lease, reason),
                     Command::Seize { lease, by, reason, mode } => {
                         turn.seize(lease, crate::lease::Ending::Seized { by, reason }, mode)
@@ -151,6 +153,7 @@ impl Pool {
                         turn.report(incident, error, party)
                     }
                     Command::Tick { sight } => turn.tick(sight.as_ref()),
+                    Command::Patrol { watch, sight } => turn.patrol(&watch, sight.as_ref()),
                     Command::Resume { incarnation, closed_until } => {
                         turn.resume(incarnation, closed_until)
                     }

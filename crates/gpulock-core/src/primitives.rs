@@ -48,6 +48,7 @@ impl Turn<'_> {
             let (party, token) = (Party::from(&*lease), lease.token);
             self.put_lease(index);
             self.only_before(claim_by);
+            self.count_polls();
             self.note(What::Claimed { token }, Some(party));
         }
         Reply::Granted(self.pool.leases[index].clone())
@@ -65,7 +66,9 @@ impl Turn<'_> {
         } else {
             Phase::Granted { claim_by: self.claim_by(&waiter) }
         };
-        if !hears_it_now {
+        if hears_it_now {
+            self.count_polls();
+        } else {
             self.wake(waiter.channel.clone(), waiter.lease_id, Why::Granted);
         }
         let waited_micros = micros(waiter.waited(self.now));
@@ -106,10 +109,11 @@ impl Turn<'_> {
         let told = matches!(how, Ending::Seized { .. }).then(|| lease.channel.clone()).flatten();
         let lease_id = lease.lease_id;
         if draining {
-            lease.phase = Phase::Draining { ended_at: now, how, seen_alive_at: now };
+            lease.phase = Phase::Draining { ended_at: now, how, seen_alive_at: now, failures: 0 };
             self.put_lease(index);
         } else {
-            self.remove_lease(index);
+            let lease = self.remove_lease(index);
+            self.pool.ledger.counters.count_recovery(&lease, &how, false);
         }
         self.note(what, Some(party));
         self.wake(told, lease_id, Why::Stop);
@@ -118,6 +122,10 @@ impl Turn<'_> {
     /// Frees the GPUs of a lease that is over.
     pub(crate) fn free_drained(&mut self, index: usize) {
         let lease = self.remove_lease(index);
+        if let Phase::Draining { how, .. } = &lease.phase {
+            self.pool.ledger.counters.count_recovery(&lease, how, false);
+            self.ledger_changed = true;
+        }
         let what = What::Drained { token: lease.token, gpus: lease.gpus.clone() };
         self.note(what, Some(Party::from(&lease)));
     }
@@ -273,6 +281,7 @@ impl Lease {
             phase,
             progress: None,
             channel: waiter.channel,
+            overdue: None,
         }
     }
 }

@@ -39,6 +39,8 @@ pub struct Request {
     pub comes_back: bool,
     /// Where the waiter listens for its grant and the holder for a request to stop.
     pub channel: Option<Channel>,
+    /// How often the asker has looked again because nobody woke it.
+    pub polls: u32,
     /// Leases inside which this request is made (`gpulock run` inside `gpulock run`): it
     /// must never wait for one of them.
     pub inside: Vec<LeaseId>,

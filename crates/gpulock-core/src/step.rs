@@ -53,6 +53,8 @@ pub enum Reply {
     Duplicate,
     /// One answer for each heartbeat.
     Renewed(Vec<Renewed>),
+    /// It is done, and nothing becomes overdue before this moment, if anything will.
+    Patrolled(Option<Time>),
     /// It is done.
     Done,
     /// The lease that the command named is not, or no longer, the current one.

@@ -25,6 +25,8 @@ pub(crate) struct Turn<'a> {
     pub(crate) line_moved: bool,
     /// Nothing is handed out in this turn.
     pub(crate) is_blind: bool,
+    /// How often the asker of this turn has looked again, see [`Request::polls`].
+    polls: u32,
 }
 
 impl<'a> Turn<'a> {
@@ -40,6 +42,7 @@ impl<'a> Turn<'a> {
             ledger_changed: false,
             line_moved: false,
             is_blind: false,
+            polls: 0,
         }
     }
 
@@ -92,6 +95,7 @@ impl<'a> Turn<'a> {
 
     pub(crate) fn acquire(&mut self, request: Request, wants: Wants) -> Reply {
         self.forgive_silent_drains(request.owner.sight());
+        self.polls = request.polls;
         let lease_id = request.lease_id;
         if let Some(index) = self.pool.leases.iter().position(|l| l.lease_id == lease_id) {
             if !self.pool.leases[index].owner.answers_to(request.owner.run) {
@@ -251,6 +255,7 @@ impl<'a> Turn<'a> {
         lease_id: LeaseId,
         run: Option<u64>,
         reason: CancelReason,
+        polls: u32,
     ) -> Reply {
         let lease_owner = self.pool.lease(lease_id).map(|lease| &lease.owner);
         let owner = lease_owner.or(self.pool.waiter(lease_id).map(|waiter| &waiter.owner));
@@ -265,6 +270,8 @@ impl<'a> Turn<'a> {
             }
         } else if let Some(waiter) = self.dequeue(lease_id) {
             let waited_micros = micros(waiter.waited(self.now));
+            self.polls = polls;
+            self.count_polls();
             self.note(What::Cancelled { reason, waited_micros }, Some(Party::from(&waiter)));
         }
         Reply::Done
@@ -372,6 +379,12 @@ impl<'a> Turn<'a> {
             self.note(What::Configured { inventory }, None);
         }
         Reply::Done
+    }
+
+    /// The request of this turn is over: what it has looked is counted once.
+    pub(crate) fn count_polls(&mut self) {
+        self.pool.ledger.counters.polls += u64::from(self.polls);
+        self.ledger_changed |= self.polls > 0;
     }
 
     // --- what happens by itself -------------------------------------------------------

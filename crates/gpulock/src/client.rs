@@ -1,6 +1,7 @@
 //! A client of one pool: where requests start and leases are kept alive.
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicU32;
 use std::time::Duration;
 
 use gpulock_core::{
@@ -237,7 +238,7 @@ impl Client {
         let stored = &self.inner.stored;
         let view = stored.store.read(&stored.pool, None).await?;
         let waiters = stored.store.waiters(&stored.pool, usize::MAX >> 1).await?;
-        Ok(PoolStatus::new(&stored.pool, view, waiters))
+        Ok(PoolStatus::new(&stored.pool, &view, &waiters))
     }
 
     /// What happened, the latest first.
@@ -260,8 +261,7 @@ impl Client {
         mode: SeizeMode,
     ) -> Result<bool, Error> {
         let Owner { user, host, .. } = &self.inner.owner;
-        let (by, reason) = (format!("{user}@{host}"), reason.to_owned());
-        self.is_current(&Command::Seize { lease, by, reason, mode }).await
+        self.seize_for(&format!("{user}@{host}"), lease, reason, mode).await
     }
 
     /// Asks the holder of a lease to stop. `false` if it was no longer the current one.
@@ -321,7 +321,7 @@ impl Client {
         matches!(tokio::time::timeout(patience, settled).await, Ok(Ok(_)))
     }
 
-    async fn is_current(&self, command: &Command) -> Result<bool, Error> {
+    pub(crate) async fn is_current(&self, command: &Command) -> Result<bool, Error> {
         let patience = self.inner.patience(&|_| {});
         let outcome = self.inner.stored.step_patiently(command, None, &patience).await?;
         Ok(outcome.reply == Reply::Done)
@@ -333,15 +333,8 @@ impl Client {
         mut asking: Asking,
         mut called_off: oneshot::Receiver<()>,
     ) -> Result<Lease, Error> {
-        self.match_configured_gpus(&asking).await?;
-        let post = self.inner.post().await;
-        asking.listens_at(post.channel.clone());
-        let mut granted = self.attempt(&asking, &post, &mut called_off).await;
-        if let Err(Error::Refused(Refusal::NoInventory)) = granted {
-            self.configure(&asking.patience(&tell_trouble(&asking.state))).await?;
-            granted = self.attempt(&asking, &post, &mut called_off).await;
-        }
-        let mut lease = self.hold(granted?, &asking);
+        let granted = self.wait_for_grant(&mut asking, &mut called_off).await?;
+        let mut lease = self.hold(granted, &asking);
         if self.inner.older_keys.is_some()
             && let Err(error) =
                 Box::pin(self.take_older_keys(&mut lease, &asking, &mut called_off)).await
@@ -351,6 +344,24 @@ impl Client {
             return Err(error);
         }
         Ok(lease)
+    }
+
+    /// Waits for a grant in a pool that may not know its GPUs yet.
+    pub(crate) async fn wait_for_grant(
+        &self,
+        asking: &mut Asking,
+        called_off: &mut oneshot::Receiver<()>,
+    ) -> Result<Grant, Error> {
+        self.match_configured_gpus(asking).await?;
+        let post = self.inner.post().await;
+        asking.listens_at(post.channel.clone());
+        match self.attempt(asking, &post, called_off).await {
+            Err(Error::Refused(Refusal::NoInventory)) => {
+                self.configure(&asking.patience(&tell_trouble(&asking.state))).await?;
+                self.attempt(asking, &post, called_off).await
+            }
+            answered => answered,
+        }
     }
 
     /// Asks until there is an answer; `called_off` ends that when its other end is dropped.
@@ -371,12 +382,13 @@ impl Client {
             bounds: asking.bounds,
             witness: Witness::new(owner.sight().cloned(), scope, options.stop_grace),
             other_run: None,
+            polls: &asking.polls,
             state: &asking.state,
         };
         // On the heap: as part of this future it would be moved over the stack again and again.
         let granted = Box::pin(wait.run(called_off)).await;
         if let Err(error) = &granted {
-            self.withdraw(asking.request(), error).await;
+            self.withdraw(asking, error).await;
         }
         granted
     }
@@ -423,6 +435,8 @@ pub(crate) struct Asking {
     /// Between two heartbeats of the lease.
     pub(crate) interval: Duration,
     pub(crate) polling: Polling,
+    /// How often it has looked again because nobody woke it.
+    pub(crate) polls: AtomicU32,
     pub(crate) state: watch::Sender<WaitState>,
 }
 

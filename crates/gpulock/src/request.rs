@@ -2,6 +2,7 @@
 
 use std::future::Future;
 use std::pin::Pin;
+use std::sync::atomic::AtomicU32;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -202,7 +203,7 @@ impl RequestBuilder {
         })
     }
 
-    fn prepare(self) -> Result<Prepared, Error> {
+    pub(crate) fn prepare(self) -> Result<Prepared, Error> {
         let began = BootTime::now();
         let until = self.max_wait.map(|span| began + span);
         let (state, progress) = watch::channel(WaitState::default());
@@ -224,11 +225,13 @@ impl RequestBuilder {
                 patience: self.waits.then_some(self.unseen),
                 comes_back: self.comes_back,
                 channel: None,
+                polls: 0,
                 inside: self.inside,
             }),
             bounds: Bounds { began, until, store_patience: self.store_patience },
             interval: self.interval,
             polling: self.polling,
+            polls: AtomicU32::new(0),
             state,
         };
         Ok(Prepared { client, asking, progress, watcher })
@@ -236,10 +239,10 @@ impl RequestBuilder {
 }
 
 /// A request that can be made.
-struct Prepared {
-    client: Client,
-    asking: Asking,
-    progress: watch::Receiver<WaitState>,
+pub(crate) struct Prepared {
+    pub(crate) client: Client,
+    pub(crate) asking: Asking,
+    pub(crate) progress: watch::Receiver<WaitState>,
     watcher: Option<watch::Receiver<WaitState>>,
 }
 

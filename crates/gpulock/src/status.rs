@@ -145,9 +145,12 @@ pub struct WantsStatus {
 }
 
 impl PoolStatus {
-    pub(crate) fn new(name: &PoolName, view: View, waiters: Vec<Waiter>) -> Self {
-        let View { mut pool, versions, now, .. } = view;
-        pool.leases.sort_by_key(|lease| lease.acquired_at);
+    /// What a picture of a pool shows, with everybody who waits.
+    pub fn new(name: &PoolName, view: &View, waiters: &[Waiter]) -> Self {
+        let View { pool, versions, now, .. } = view;
+        let now = *now;
+        let mut leases: Vec<_> = pool.leases.iter().collect();
+        leases.sort_by_key(|lease| lease.acquired_at);
         let inventory = pool.ledger.inventory.as_ref();
         let cards = inventory.map(|inventory| inventory.gpus.as_slice()).unwrap_or_default();
         let gpus = cards.iter().map(|card| {
@@ -172,7 +175,7 @@ impl PoolStatus {
             closed_for_seconds: pool.closed_for(now).map(|left| left.as_secs_f64()),
             gpus_from: inventory.map(|inventory| inventory.source),
             gpus: gpus.collect(),
-            leases: pool.leases.iter().map(|lease| LeaseStatus::new(lease, now)).collect(),
+            leases: leases.into_iter().map(|lease| LeaseStatus::new(lease, now)).collect(),
             queue: waiters
                 .iter()
                 .enumerate()

@@ -5,7 +5,9 @@
 //! woke it, it then simply asks again: the wake-up is only a hint, the answer is the
 //! store's.
 
+use std::borrow::Cow;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use gpulock_core::{Command, Evidence, Lease, Phase, Pool, Reply, Request, Term, Time, Wants};
@@ -76,6 +78,8 @@ pub(crate) struct Wait<'a> {
     pub(crate) witness: Witness,
     /// When another run of the same task was last seen alive.
     pub(crate) other_run: Option<Time>,
+    /// How often it has looked again because nobody woke it.
+    pub(crate) polls: &'a AtomicU32,
     pub(crate) state: &'a watch::Sender<WaitState>,
 }
 
@@ -146,6 +150,7 @@ impl Wait<'_> {
                 () = bell.rung() => pause = self.polling.first,
                 () = self.witness.somebody_died() => {}
                 () = tokio::time::sleep(self.nap(&outcome, &findings, pause)) => {
+                    self.polls.fetch_add(1, Ordering::Relaxed);
                     if findings.look_again.is_none() && self.polling.doubles {
                         pause = (pause * 2).min(self.polling.longest);
                     }
@@ -157,12 +162,19 @@ impl Wait<'_> {
 
     /// Asks, in one call if the answer to expect came with a letter.
     async fn ask_with(&self, award: Option<Box<Award>>) -> Result<Outcome, Error> {
+        let command = match self.command {
+            Command::Acquire(request) => Cow::Owned(Command::Acquire(Request {
+                polls: self.polls.load(Ordering::Relaxed),
+                ..request.clone()
+            })),
+            other => Cow::Borrowed(other),
+        };
         if let Some(award) = award
-            && let Some(outcome) = self.stored.pick_up(self.command, *award).await
+            && let Some(outcome) = self.stored.pick_up(&command, *award).await
         {
             return Ok(outcome);
         }
-        self.carry_out(self.command).await
+        self.carry_out(&command).await
     }
 
     async fn carry_out(&self, command: &Command) -> Result<Outcome, Error> {

@@ -1,11 +1,12 @@
 //! Taking a failed request back, so that nothing of it stays in the store: no place in the
 //! queue, and no lease that was granted while its answer was lost.
 
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use gpulock_core::{CancelReason, Command, LeaseId, Refusal, Request};
+use gpulock_core::{CancelReason, Command, LeaseId, Refusal};
 
-use crate::client::Client;
+use crate::client::{Asking, Client};
 use crate::error::Error;
 use crate::stored::{StepError, Stored, jittered};
 
@@ -15,7 +16,8 @@ const LEAVING: Duration = Duration::from_secs(1);
 impl Client {
     /// Takes back what a request has left that failed with `error`. A store that does not
     /// answer hears of it in the background, as soon as it does.
-    pub(crate) async fn withdraw(&self, request: &Request, error: &Error) {
+    pub(crate) async fn withdraw(&self, asking: &Asking, error: &Error) {
+        let request = asking.request();
         let waited = request.patience.is_some();
         let reason = match error {
             // It was told that it got nothing.
@@ -28,7 +30,8 @@ impl Client {
             Error::NotAcquired(_) => CancelReason::TimedOut,
             _ => CancelReason::GaveUp,
         };
-        let gone = Gone { lease_id: request.lease_id, run: request.owner.run, reason };
+        let polls = asking.polls.load(Ordering::Relaxed);
+        let gone = Gone { lease_id: request.lease_id, run: request.owner.run, reason, polls };
         self.inner.unsettled.send_modify(|count| *count += 1);
         let withdrawal = withdraw_until_settled(self.clone(), gone);
         let settled = self.inner.engine.handle().spawn(withdrawal);
@@ -44,7 +47,8 @@ impl Client {
     /// # Errors
     /// If the store cannot be used.
     pub async fn cancel(&self, lease_id: LeaseId) -> Result<(), Error> {
-        let command = Command::Cancel { lease_id, run: None, reason: CancelReason::GaveUp };
+        let command =
+            Command::Cancel { lease_id, run: None, reason: CancelReason::GaveUp, polls: 0 };
         let patience = self.inner.patience(&|_| {});
         self.inner.stored.step_patiently(&command, Some(lease_id), &patience).await?;
         Ok(())
@@ -57,6 +61,7 @@ struct Gone {
     lease_id: LeaseId,
     run: Option<u64>,
     reason: CancelReason,
+    polls: u32,
 }
 
 async fn withdraw_until_settled(client: Client, gone: Gone) {
@@ -74,8 +79,8 @@ async fn withdraw_until_settled(client: Client, gone: Gone) {
 }
 
 async fn withdraw(stored: &Stored, gone: Gone) -> Result<(), StepError> {
-    let Gone { lease_id, run, reason } = gone;
-    let cancel = Command::Cancel { lease_id, run, reason };
+    let Gone { lease_id, run, reason, polls } = gone;
+    let cancel = Command::Cancel { lease_id, run, reason, polls };
     let outcome = stored.step(&cancel, Some(lease_id)).await?;
     // A lease in use, as far as the store knows; but nobody ever heard of it.
     if let Some(lease) = outcome.pool.lease(lease_id).filter(|lease| lease.owner.run == run) {

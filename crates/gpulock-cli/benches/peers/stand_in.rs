@@ -48,6 +48,7 @@ fn request(number: u128) -> Request {
         patience: Some(PATIENCE),
         comes_back: false,
         channel: Some(gpulock::core::Channel("gpulock:wake:1234567-0123456789abcdef".to_owned())),
+        polls: 0,
         inside: Vec::new(),
     }
 }

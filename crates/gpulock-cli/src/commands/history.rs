@@ -65,6 +65,15 @@ fn sentence(event: &Event) -> String {
         }
         What::Claimed { .. } => "starts to work".to_owned(),
         What::StopRequested { reason, .. } => format!("is asked to stop: {reason}"),
+        What::Overdue { level, gpus, held_micros, .. } => {
+            format!("reaches its {level} on {} after {}", named(gpus), span(held_micros))
+        }
+        What::StillDraining { gpus, is_given_up: false, .. } => {
+            format!("still has processes on {}", named(gpus))
+        }
+        What::StillDraining { gpus, is_given_up: true, .. } => {
+            format!("still has processes on {} and is given up", named(gpus))
+        }
         What::Ended { gpus, how, held_micros, draining, .. } => {
             let how = match how {
                 Ending::Released => "gives back".to_owned(),

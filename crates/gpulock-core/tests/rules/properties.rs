@@ -163,6 +163,9 @@ fn the_random_commands_reach_every_corner() {
     played.expect("scripts that play");
     let expected = [
         "asked to stop",
+        "overdue",
+        "hard timeout",
+        "still draining",
         "busy",
         "cancelled",
         "claimed",

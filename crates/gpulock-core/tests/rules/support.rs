@@ -6,9 +6,9 @@ use std::time::Duration;
 use gpulock_core::invariants::broken_by_step;
 use gpulock_core::{
     CancelReason, Changes, Channel, Command, Evidence, Gpu, GpuIndex, GpuRef, Inventory,
-    InventorySource, Lease, LeaseId, LeaseRef, OwnProcess, Owner, Phase, Pool, Priority, Process,
-    ProcessGroup, Record, Refusal, Renewal, Renewed, Reply, Request, SeizeMode, Settings, Sight,
-    Step, Subject, Term, Time, Token, Waiter, Why, Wish,
+    InventorySource, Lease, LeaseId, LeaseRef, Levels, OwnProcess, Owner, Phase, Pool, Priority,
+    Process, ProcessGroup, Record, Refusal, Renewal, Renewed, Reply, Request, SeizeMode, Settings,
+    Sight, Step, Subject, Term, Time, Token, Waiter, Watch, Why, Wish,
 };
 
 /// The moment at which every story begins.
@@ -123,7 +123,7 @@ impl Desk {
     pub(super) fn cancel(&mut self, request: &Request) -> Step {
         let reason = CancelReason::GaveUp;
         let (lease_id, run) = (request.lease_id, request.owner.run);
-        self.step(Command::Cancel { lease_id, run, reason })
+        self.step(Command::Cancel { lease_id, run, reason, polls: 0 })
     }
 
     pub(super) fn ask_to_stop(&mut self, lease: &Lease) -> Step {
@@ -284,7 +284,19 @@ pub(super) fn work(id: u32) -> Request {
         patience: Some(secs(30)),
         comes_back: false,
         channel: Some(Channel(format!("work {id}"))),
+        polls: 0,
         inside: Vec::new(),
+    }
+}
+
+/// Short levels, so that ordinary leases reach them.
+pub(super) fn watch() -> Watch {
+    Watch {
+        levels: Levels { warning: secs(20), soft: secs(40), hard: secs(60) },
+        recovers: true,
+        retries: 2,
+        retry_delay: secs(10),
+        by: "monitor".to_owned(),
     }
 }
 

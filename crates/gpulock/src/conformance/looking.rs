@@ -47,7 +47,7 @@ pub async fn leases_of_every_phase_are_read_back(under_test: StoreUnderTest) {
     let at = Time::from_micros(1_706_458_500_000_003);
     let request = StopRequest { at, reason: "line\nbreak, \"quotes\" and {braces}".to_owned() };
     let seized = Ending::Seized { by: "ops@gpu1".to_owned(), reason: String::new() };
-    let draining = |how| Phase::Draining { ended_at: at, how, seen_alive_at: at };
+    let draining = |how| Phase::Draining { ended_at: at, how, seen_alive_at: at, failures: 1 };
     let mut written: Vec<Lease> = [
         Phase::Granted { claim_by: at },
         held(),

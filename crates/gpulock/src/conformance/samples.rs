@@ -5,9 +5,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use gpulock_core::{
-    Changes, Event, GpuIndex, Inventory, Lease, LeaseId, Ledger, OwnProcess, Owner, Parts, Party,
-    Phase, PoolName, Priority, Process, Reply, Sight, Step, TaskName, Term, Time, Token, Waiter,
-    Wants, What,
+    Changes, Event, GpuIndex, Inventory, Lease, LeaseId, Ledger, Level, OwnProcess, Owner, Parts,
+    Party, Phase, PoolName, Priority, Process, Reply, Sight, Step, TaskName, Term, Time, Token,
+    Waiter, Wants, What,
 };
 
 use crate::store::{Store, Swapped, Versions, View, Wanted, Write};
@@ -164,6 +164,7 @@ pub(super) fn lease(number: u128, phase: Phase) -> Lease {
         phase,
         progress: None,
         channel: None,
+        overdue: Some(Level::Soft),
     }
 }
 

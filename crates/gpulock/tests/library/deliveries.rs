@@ -90,6 +90,7 @@ fn request_from_far_away(wait_unseen: Duration) -> Request {
         patience: Some(wait_unseen),
         comes_back: false,
         channel: None,
+        polls: 0,
         inside: Vec::new(),
     }
 }

@@ -338,7 +338,7 @@ impl World {
         let command = match (word, &actor.stage) {
             (Word::Ask, _) => Command::Acquire(request(who, plan)),
             (Word::Cancel, _) => {
-                Command::Cancel { lease_id, run: None, reason: CancelReason::GaveUp }
+                Command::Cancel { lease_id, run: None, reason: CancelReason::GaveUp, polls: 0 }
             }
             (_, stage) => {
                 let lease = LeaseRef { lease_id, token: stage.token() };
@@ -432,6 +432,7 @@ fn request(who: usize, plan: &Plan) -> Request {
         patience: Some(PATIENCE),
         comes_back: false,
         channel: None,
+        polls: 0,
         inside: Vec::new(),
     }
 }
@@ -473,7 +474,7 @@ fn without_history(changes: &mut Changes) {
                 *renewed_at = long_ago;
             }
             // With one sight it does not matter when somebody last looked.
-            Phase::Draining { ended_at, how, seen_alive_at } => {
+            Phase::Draining { ended_at, how, seen_alive_at, .. } => {
                 (*ended_at, *seen_alive_at, *how) = (long_ago, long_ago, Ending::Released);
             }
         }

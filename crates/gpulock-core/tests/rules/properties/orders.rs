@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use gpulock_core::{
-    CancelReason, Cause, Command, Ending, Evidence, LeaseId, LeaseRef, Priority, Progress, Renewal,
-    Reply, Request, SeizeMode, Settings, Sight, Step, Subject, What,
+    CancelReason, Cause, Command, Ending, Evidence, LeaseId, LeaseRef, Level, Levels, Priority,
+    Progress, Renewal, Reply, Request, SeizeMode, Settings, Sight, Step, Subject, Watch, What,
 };
 use proptest::prelude::*;
 
@@ -66,6 +66,10 @@ pub(super) enum Order {
     },
     Tick {
         from: Who,
+    },
+    Patrol {
+        from: Who,
+        recovers: bool,
     },
     Configure {
         gpus: u32,
@@ -139,6 +143,7 @@ fn order() -> impl Strategy<Value = Order> {
         }),
         1 => (who(), any::<bool>()).prop_map(|(who, alive)| Order::SeeWaiter { who, alive }),
         2 => who().prop_map(|from| Order::Tick { from }),
+        2 => (who(), any::<bool>()).prop_map(|(from, recovers)| Order::Patrol { from, recovers }),
         1 => (1u32..=4).prop_map(|gpus| Order::Configure { gpus }),
         1 => (0u32..3, 0u64..40_000).prop_map(|(server, closed_for)| {
             Order::Resume { server, closed_for }
@@ -255,10 +260,16 @@ impl Script {
             }
             Order::Cancel { who, reason } => {
                 let lease_id = id_of(*who);
-                Some(Command::Cancel { lease_id, run: Some(1), reason: *reason })
+                Some(Command::Cancel { lease_id, run: Some(1), reason: *reason, polls: 2 })
             }
             Order::SeeWaiter { who, alive } => {
                 Some(evidence(Subject::Waiter(id_of(*who)), *alive, false))
+            }
+            Order::Patrol { from, recovers } => {
+                // Clients do not often renew.
+                let levels = Levels { warning: secs(2), soft: secs(5), hard: secs(10) };
+                let watch = Watch { recovers: *recovers, levels, ..watch() };
+                Some(Command::Patrol { watch, sight: sight_of(*from) })
             }
             Order::Tick { from } => Some(Command::Tick { sight: sight_of(*from) }),
             Order::Configure { gpus } => {
@@ -345,6 +356,9 @@ impl Script {
             What::Granted { .. } => "granted later",
             What::Claimed { .. } => "claimed",
             What::StopRequested { .. } => "asked to stop",
+            What::Overdue { level: Level::Hard, .. } => "hard timeout",
+            What::Overdue { .. } => "overdue",
+            What::StillDraining { .. } => "still draining",
             What::Ended { draining: true, .. } => "draining",
             What::Ended { how: Ending::Released, .. } => "released",
             What::Ended { how: Ending::Seized { .. }, .. } => "seized",

@@ -199,7 +199,8 @@ fn leaving_the_queue_says_why() {
     for (id, reason) in [(2, CancelReason::TimedOut), (3, CancelReason::GaveUp)] {
         desk.queue(&work(id));
         desk.pass(secs(1));
-        let step = desk.step(Command::Cancel { lease_id: work(id).lease_id, run: None, reason });
+        let step =
+            desk.step(Command::Cancel { lease_id: work(id).lease_id, run: None, reason, polls: 0 });
         let waited_micros = 1_000_000;
         assert_eq!(step.events[0].what, What::Cancelled { reason, waited_micros });
     }

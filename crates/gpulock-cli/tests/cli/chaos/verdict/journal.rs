@@ -53,9 +53,24 @@ impl Replay {
             }
         }
         findings.extend(self.waiting.iter().map(|id| format!("{id} waits and never hears more")));
-        // A command that named a lease which was not the current one has no event.
-        let ownership_violations = counters.ownership_violations;
-        let counted = Counters { ownership_violations, ..self.counted.clone() };
+        // These have no events of their own.
+        let Counters { ownership_violations, polls, recovered, .. } = *counters;
+        let (waits, holds) = (counters.waits.clone(), counters.holds.clone());
+        let sums = [
+            (&waits, counters.granted),
+            (&holds, counters.released + counters.expired + counters.seized),
+        ];
+        if sums.iter().any(|(spans, count)| spans.counts().iter().sum::<u64>() != *count) {
+            findings.push(format!("the spans do not add up: {counters:?}"));
+        }
+        let counted = Counters {
+            ownership_violations,
+            polls,
+            recovered,
+            waits,
+            holds,
+            ..self.counted.clone()
+        };
         if counted != *counters {
             findings.push(format!("the journal gives {counted:?}, the store says {counters:?}"));
         }
@@ -89,7 +104,9 @@ impl Replay {
                 let life = self.current(lease_id, *token)?;
                 expect(!replace(&mut life.was_claimed, true), "it was claimed before")
             }
-            What::StopRequested { token, .. } => self.current(lease_id, *token).map(|_| ()),
+            What::StopRequested { token, .. } | What::Overdue { token, .. } => {
+                self.current(lease_id, *token).map(|_| ())
+            }
             What::Ended { token, gpus, how, draining, held_micros } => {
                 self.counted.held_micros += held_micros;
                 self.count_end(how);
@@ -99,7 +116,10 @@ impl Replay {
                 if *draining { Ok(()) } else { self.free(*token) }
             }
             What::Drained { token, .. } => self.free(*token),
-            What::Incident { .. } | What::Resumed { .. } | What::Configured { .. } => Ok(()),
+            What::StillDraining { .. }
+            | What::Incident { .. }
+            | What::Resumed { .. }
+            | What::Configured { .. } => Ok(()),
         }
     }
 

@@ -1,0 +1,138 @@
+//! Asking on behalf of a caller that looks after its lease itself, such as one of the HTTP API.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use gpulock_core::{
+    Command, Lease, LeaseId, LeaseRef, Owner, Progress, Renewal, Reply, SeizeMode, StopRequest,
+};
+use tokio::sync::{oneshot, watch};
+
+use crate::client::{Asking, Client};
+use crate::error::Error;
+use crate::request::{Prepared, RequestBuilder};
+use crate::wait::{WaitState, tell_trouble};
+
+/// A request on behalf of another, under way. Awaiting it gives the record of the lease, and
+/// nothing is done here to keep it alive. Dropping it calls the request off: it leaves the
+/// queue, and a grant that comes at this moment is given back.
+#[derive(Debug)]
+pub struct Granting {
+    lease_id: LeaseId,
+    progress: watch::Receiver<WaitState>,
+    answer: oneshot::Receiver<Result<Lease, Error>>,
+    /// Dropped to call it off.
+    _call_off: oneshot::Sender<()>,
+}
+
+impl RequestBuilder {
+    /// Begins to ask on behalf of `owner`. A lease that is there with the same id is the
+    /// answer.
+    ///
+    /// # Errors
+    /// [`Error::Start`] when the system gives no random numbers.
+    pub fn grant_to(self, owner: Owner) -> Result<Granting, Error> {
+        let Prepared { client, mut asking, progress, .. } = self.prepare()?;
+        if let Command::Acquire(request) = &mut asking.command {
+            request.owner = Owner { run: request.owner.run, ..owner };
+        }
+        let lease_id = asking.request().lease_id;
+        let (call_off, called_off) = oneshot::channel();
+        let (tell, answer) = oneshot::channel();
+        let handle = client.inner.engine.handle().clone();
+        handle.spawn(async move {
+            let granted = client.grant(asking, called_off).await;
+            let is_new = matches!(granted, Ok((_, true)));
+            let unheard = tell.send(granted.map(|(lease, _)| lease));
+            // If the store does not answer, it ends at its deadline.
+            if let (true, Err(Ok(lease))) = (is_new, unheard) {
+                let _ = client.release_for(lease.reference()).await;
+            }
+        });
+        Ok(Granting { lease_id, progress, answer, _call_off: call_off })
+    }
+}
+
+impl Granting {
+    /// The id that the lease will have.
+    pub fn lease_id(&self) -> LeaseId {
+        self.lease_id
+    }
+
+    /// What is known about the wait, as it changes.
+    pub fn progress(&self) -> watch::Receiver<WaitState> {
+        self.progress.clone()
+    }
+}
+
+impl Future for Granting {
+    type Output = Result<Lease, Error>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        // Nobody answers only when the runtime ends.
+        Pin::new(&mut self.answer).poll(context).map(|told| told.unwrap_or(Err(Error::CalledOff)))
+    }
+}
+
+impl Client {
+    /// The lease, and whether it is new.
+    async fn grant(
+        &self,
+        mut asking: Asking,
+        mut called_off: oneshot::Receiver<()>,
+    ) -> Result<(Lease, bool), Error> {
+        let view = {
+            let tell = tell_trouble(&asking.state);
+            self.inner.stored.read_patiently(&asking.patience(&tell)).await?
+        };
+        let is_new = view.pool.lease(asking.request().lease_id).is_none();
+        let granted = self.wait_for_grant(&mut asking, &mut called_off).await?;
+        Ok((granted.lease, is_new))
+    }
+
+    /// A heartbeat of a lease that somebody else holds: how long it lives now, and whether its
+    /// holder shall stop. `None` if it is not, or no longer, the current one.
+    ///
+    /// # Errors
+    /// If the store cannot be used.
+    pub async fn renew_for(
+        &self,
+        lease: LeaseRef,
+        progress: Option<Progress>,
+    ) -> Result<Option<(Duration, Option<StopRequest>)>, Error> {
+        let command = Command::Renew(vec![Renewal { lease, progress }]);
+        let patience = self.inner.patience(&|_| {});
+        let outcome = self.inner.stored.step_patiently(&command, None, &patience).await?;
+        let Reply::Renewed(answers) = outcome.reply else {
+            unreachable!("a heartbeat is answered with {:?}", outcome.reply)
+        };
+        let held = answers.into_iter().find_map(|answer| answer.held);
+        Ok(held.map(|(deadline, stop)| (deadline.since(outcome.now), stop)))
+    }
+
+    /// Gives back a lease that somebody else holds. `false` if it was not, or no longer, the
+    /// current one; nothing has changed then.
+    ///
+    /// # Errors
+    /// If the store cannot be used.
+    pub async fn release_for(&self, lease: LeaseRef) -> Result<bool, Error> {
+        self.is_current(&Command::Release(lease)).await
+    }
+
+    /// Takes a lease away from its holder on behalf of `by`, as [`Client::seize`] does.
+    ///
+    /// # Errors
+    /// If the store cannot be used.
+    pub async fn seize_for(
+        &self,
+        by: &str,
+        lease: LeaseRef,
+        reason: &str,
+        mode: SeizeMode,
+    ) -> Result<bool, Error> {
+        let (by, reason) = (by.to_owned(), reason.to_owned());
+        self.is_current(&Command::Seize { lease, by, reason, mode }).await
+    }
+}
