@@ -30,6 +30,7 @@ mod record;
 mod refusal;
 mod request;
 mod step;
+mod task;
 mod time;
 mod turn;
 
@@ -48,4 +49,5 @@ pub use record::Record;
 pub use refusal::Refusal;
 pub use request::{Request, Wants, Wish};
 pub use step::{Changes, Parts, Renewed, Reply, Step, Wake, Why};
+pub use task::{TaskBeat, TaskRecord, TaskSign, TaskStatus};
 pub use time::Time;

@@ -246,7 +246,9 @@ impl Client {
     /// # Errors
     /// If the store cannot be read.
     pub async fn history(&self, wanted: &Wanted) -> Result<Vec<gpulock_core::Event>, Error> {
-        Ok(self.inner.stored.store.history(&self.inner.stored.pool, wanted).await?)
+        let stored = &self.inner.stored;
+        let entries = stored.store.history(&stored.pool, wanted).await?;
+        Ok(entries.into_iter().map(|entry| entry.event).collect())
     }
 
     /// Takes a lease away from its holder. `false` if it was no longer the current one;

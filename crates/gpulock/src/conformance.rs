@@ -28,12 +28,14 @@ use tokio::runtime::Builder;
 
 use crate::store::Store;
 
+pub mod following;
 pub mod joining;
 pub mod journal;
 pub mod looking;
 pub mod pools;
 mod samples;
 pub mod swapping;
+pub mod tasks;
 pub mod wake_ups;
 
 /// A fresh, empty store, opened twice.
@@ -105,6 +107,20 @@ macro_rules! conformance_tests {
             journal::the_latest_event_comes_first,
             journal::events_are_found_by_task,
             journal::the_journal_is_capped_and_the_sums_go_on,
+            following::the_cursor_grows,
+            following::what_came_after_a_cursor_is_given_in_order,
+            following::of_many_writers_nobody_writes_behind_a_follower,
+            following::a_cut_journal_says_so,
+            following::an_unknown_cursor_says_so,
+            tasks::a_sign_of_life_is_read_back,
+            tasks::a_run_keeps_its_start_until_another_begins,
+            tasks::times_are_those_of_the_store,
+            tasks::the_latest_sign_of_life_comes_first,
+            tasks::the_most_silent_gives_way,
+            tasks::a_forgotten_task_is_gone,
+            tasks::a_task_is_no_part_of_the_record,
+            tasks::tasks_of_pools_are_separate,
+            tasks::two_handles_see_each_others_tasks,
             pools::pools_are_separate,
             pools::pools_are_listed_once_written,
             pools::two_handles_see_each_others_writes,

@@ -392,5 +392,6 @@ async fn release_again(stored: &Stored, name: &Named) -> Result<Settled, StepErr
 /// What happened lately to tasks of this name.
 pub(crate) async fn history_of(stored: &Stored, task: &TaskName) -> Result<Vec<Event>, StoreError> {
     let wanted = Wanted { limit: 1_000, task: Some(task.clone()) };
-    stored.store.history(&stored.pool, &wanted).await
+    let entries = stored.store.history(&stored.pool, &wanted).await?;
+    Ok(entries.into_iter().map(|entry| entry.event).collect())
 }

@@ -23,7 +23,15 @@
 //!    is safe because it chose the lease id.
 //! 7. A store that can come back without its latest writes says which life of it answers
 //!    ([`Incarnation`]), and writes nothing that was decided on a picture of another.
-//! 8. An error says whether trying again can help ([`StoreError::is_transient`]). A store
+//! 8. Every entry of the journal has a [`Cursor`], larger than those of all that were written
+//!    to the pool before it. [`Store::follow`] gives what came after one, in order, and says
+//!    so if something of that is no longer there. The latest ten thousand or so are kept.
+//! 9. What is remembered of a task ([`TaskRecord`]) is the last sign of life that was written,
+//!    with times of the store's clock. It is no part of the pool's record: it raises no
+//!    version, has no entry in the journal, and does not make a pool. At most
+//!    [`TASK_RECORD_CAP`] are kept of a pool; a new one pushes out the one that has been silent
+//!    longest.
+//! 10. An error says whether trying again can help ([`StoreError::is_transient`]). A store
 //!    that is damaged, foreign or newer is refused and left as it is.
 //!
 //! The suite `gpulock::conformance` (feature `conformance`) tests each promise by name on
@@ -35,12 +43,13 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use gpulock_core::{
-    Changes, Channel, Event, Lease, LeaseId, Ledger, Parts, Pool, PoolName, Step, TaskName, Time,
-    Waiter, Wake, Why,
+    Changes, Channel, Lease, LeaseId, Ledger, Parts, Pool, PoolName, Step, TaskBeat, TaskName,
+    TaskRecord, Time, Waiter, Wake, Why,
 };
 
 #[cfg(feature = "conformance")]
 pub mod faulty;
+mod journal;
 mod lock_keys;
 pub mod memory;
 #[cfg(feature = "redis")]
@@ -49,8 +58,12 @@ mod remark;
 #[cfg(feature = "sqlite")]
 pub mod sqlite;
 
+pub use journal::{Cursor, Entry, Followed, NotACursor, Wanted};
 pub use lock_keys::{Claim, LockKeys, Releases, Taken};
 pub use remark::{Remark, Verdict};
+
+/// How many tasks of a pool are remembered.
+pub const TASK_RECORD_CAP: usize = 10_000;
 
 /// A place that keeps pools. See the [module](self) for the contract.
 #[async_trait]
@@ -68,7 +81,24 @@ pub trait Store: fmt::Debug + Send + Sync {
     async fn waiters(&self, pool: &PoolName, limit: usize) -> Result<Vec<Waiter>, StoreError>;
 
     /// What happened in a pool, the latest first.
-    async fn history(&self, pool: &PoolName, wanted: &Wanted) -> Result<Vec<Event>, StoreError>;
+    async fn history(&self, pool: &PoolName, wanted: &Wanted) -> Result<Vec<Entry>, StoreError>;
+
+    /// The first `limit` entries of a pool's journal after this place, the oldest first.
+    async fn follow(
+        &self,
+        pool: &PoolName,
+        after: Cursor,
+        limit: usize,
+    ) -> Result<Followed, StoreError>;
+
+    /// Writes a sign of life of a task, and answers with what is remembered of it from now on.
+    async fn put_task(&self, pool: &PoolName, beat: &TaskBeat) -> Result<TaskRecord, StoreError>;
+
+    /// What is remembered of the tasks of a pool, the latest sign of life first.
+    async fn tasks(&self, pool: &PoolName) -> Result<Vec<TaskRecord>, StoreError>;
+
+    /// Forgets a task. `false` if nothing was remembered of it.
+    async fn remove_task(&self, pool: &PoolName, task_id: &TaskName) -> Result<bool, StoreError>;
 
     /// The pools that were ever written, in the order of their names.
     async fn pools(&self) -> Result<Vec<PoolName>, StoreError>;
@@ -182,15 +212,6 @@ pub enum Swapped {
     },
     /// Somebody else was first: this is the present picture.
     Conflict(Box<View>),
-}
-
-/// Which events are wanted.
-#[derive(Clone, Debug)]
-pub struct Wanted {
-    /// At most so many.
-    pub limit: usize,
-    /// Of this task only.
-    pub task: Option<TaskName>,
 }
 
 /// Who can reach a store.
@@ -388,4 +409,12 @@ pub(crate) fn send_letters(wake: &[Wake], mut send: impl FnMut(&Channel, &str)) 
     for wake in wake {
         send(&wake.channel, &letter::write(wake.lease_id, wake.why));
     }
+}
+
+/// Task records in the order in which [`Store::tasks`] gives them.
+pub(crate) fn latest_first(records: &mut [TaskRecord]) {
+    records.sort_by(|one, other| {
+        let by_time = other.updated_at.cmp(&one.updated_at);
+        by_time.then_with(|| one.task_id.cmp(&other.task_id))
+    });
 }

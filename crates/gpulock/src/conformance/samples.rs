@@ -6,11 +6,11 @@ use std::time::Duration;
 
 use gpulock_core::{
     Changes, Event, GpuIndex, Inventory, Lease, LeaseId, Ledger, Level, OwnProcess, Owner, Parts,
-    Party, Phase, PoolName, Priority, Process, Reply, Sight, Step, TaskName, Term, Time, Token,
-    Waiter, Wants, What,
+    Party, Phase, PoolName, Priority, Process, Progress, Reply, Sight, Step, TaskBeat, TaskName,
+    TaskRecord, TaskStatus, Term, Time, Token, Waiter, Wants, What,
 };
 
-use crate::store::{Store, Swapped, Versions, View, Wanted, Write};
+use crate::store::{Cursor, Entry, Followed, Store, Swapped, Versions, View, Wanted, Write};
 
 /// One pool of a store, written to without the rules.
 #[derive(Clone, Debug)]
@@ -61,9 +61,30 @@ impl Bench {
     }
 
     pub(super) async fn history(&self, limit: usize, task: Option<&str>) -> Vec<Event> {
+        events(&self.entries(limit, task).await)
+    }
+
+    pub(super) async fn entries(&self, limit: usize, task: Option<&str>) -> Vec<Entry> {
         let task = task.map(|task| task.parse().expect("a task's name"));
         let wanted = Wanted { limit, task };
         self.store.history(&self.pool, &wanted).await.expect("the store can be read")
+    }
+
+    pub(super) async fn follow(&self, after: Cursor, limit: usize) -> Followed {
+        self.store.follow(&self.pool, after, limit).await.expect("the store can be read")
+    }
+
+    pub(super) async fn put_task(&self, beat: &TaskBeat) -> TaskRecord {
+        self.store.put_task(&self.pool, beat).await.expect("the store can be written")
+    }
+
+    pub(super) async fn tasks(&self) -> Vec<TaskRecord> {
+        self.store.tasks(&self.pool).await.expect("the store can be read")
+    }
+
+    pub(super) async fn remove_task(&self, task_id: &str) -> bool {
+        let removed = self.store.remove_task(&self.pool, &task(task_id)).await;
+        removed.expect("the store can be written")
     }
 }
 
@@ -186,4 +207,22 @@ pub(super) fn event(number: u64, name: &str) -> Event {
 /// The numbers of such events.
 pub(super) fn numbers(events: &[Event]) -> Vec<u64> {
     events.iter().map(|event| event.at.as_micros()).collect()
+}
+
+/// What entries tell of.
+pub(super) fn events(entries: &[Entry]) -> Vec<Event> {
+    entries.iter().map(|entry| entry.event.clone()).collect()
+}
+
+/// A sign of life of a task that is at work.
+pub(super) fn beat(task_id: &str) -> TaskBeat {
+    TaskBeat {
+        task_id: task(task_id),
+        status: TaskStatus::Running,
+        progress: Some(Progress { basis_points: 4_567, message: "Ä \"b\"\n\\ 日本".to_owned() }),
+        lease: Some(id(1)),
+        host: "gpu1".to_owned(),
+        pid: Some(u32::MAX),
+        begins: false,
+    }
 }

@@ -7,9 +7,12 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use fastrand::Rng;
-use gpulock_core::{Event, LeaseId, PoolName, Step, Waiter};
+use gpulock_core::{LeaseId, PoolName, Step, TaskBeat, TaskName, TaskRecord, Waiter};
 
-use super::{Mailbox, Remark, Scope, Store, StoreError, Swapped, View, Wanted, Write};
+use super::{
+    Cursor, Entry, Followed, Mailbox, Remark, Scope, Store, StoreError, Swapped, View, Wanted,
+    Write,
+};
 
 /// Any store, with faults. Clones share the plan of faults and count them together.
 #[derive(Clone)]
@@ -201,8 +204,29 @@ impl Store for FaultyStore {
         self.ask(Call::Other, self.store.waiters(pool, limit)).await
     }
 
-    async fn history(&self, pool: &PoolName, wanted: &Wanted) -> Result<Vec<Event>, StoreError> {
+    async fn history(&self, pool: &PoolName, wanted: &Wanted) -> Result<Vec<Entry>, StoreError> {
         self.ask(Call::Other, self.store.history(pool, wanted)).await
+    }
+
+    async fn follow(
+        &self,
+        pool: &PoolName,
+        after: Cursor,
+        limit: usize,
+    ) -> Result<Followed, StoreError> {
+        self.ask(Call::Other, self.store.follow(pool, after, limit)).await
+    }
+
+    async fn put_task(&self, pool: &PoolName, beat: &TaskBeat) -> Result<TaskRecord, StoreError> {
+        self.ask(Call::Other, self.store.put_task(pool, beat)).await
+    }
+
+    async fn tasks(&self, pool: &PoolName) -> Result<Vec<TaskRecord>, StoreError> {
+        self.ask(Call::Other, self.store.tasks(pool)).await
+    }
+
+    async fn remove_task(&self, pool: &PoolName, task_id: &TaskName) -> Result<bool, StoreError> {
+        self.ask(Call::Other, self.store.remove_task(pool, task_id)).await
     }
 
     async fn pools(&self) -> Result<Vec<PoolName>, StoreError> {

@@ -5,12 +5,14 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use gpulock_core::{Channel, Event, LeaseId, PoolName, Record, Time, Waiter};
+use gpulock_core::{
+    Channel, LeaseId, PoolName, Record, TaskBeat, TaskName, TaskRecord, Time, Waiter,
+};
 use tokio::sync::mpsc;
 
 use super::{
-    Letter, Mailbox, Remark, Scope, Store, StoreError, Swapped, Versions, View, Wanted, Write,
-    letter, send_letters,
+    Cursor, Entry, Followed, Letter, Mailbox, Remark, Scope, Store, StoreError, Swapped,
+    TASK_RECORD_CAP, Versions, View, Wanted, Write, latest_first, letter, send_letters,
 };
 use crate::clock::wall_time;
 
@@ -26,6 +28,7 @@ pub struct MemoryStore {
 #[derive(Debug, Default)]
 struct State {
     pools: BTreeMap<PoolName, Shelf>,
+    tasks: HashMap<PoolName, HashMap<TaskName, TaskRecord>>,
     mailboxes: HashMap<String, mpsc::UnboundedSender<String>>,
     opened: u64,
     /// How far the store's clock is ahead of the host's.
@@ -38,7 +41,9 @@ struct State {
 struct Shelf {
     record: Record,
     versions: Versions,
-    journal: VecDeque<Event>,
+    journal: VecDeque<Entry>,
+    /// How many entries the journal ever had. The number of an entry is its place.
+    told: u64,
 }
 
 impl MemoryStore {
@@ -101,7 +106,11 @@ impl Store for MemoryStore {
         let shelf = state.pools.entry(write.pool.clone()).or_default();
         shelf.record.apply(changes);
         shelf.versions = shelf.versions.after(changes);
-        shelf.journal.extend(write.step.events.iter().cloned());
+        for event in &write.step.events {
+            shelf.told += 1;
+            let cursor = Cursor { major: shelf.told, minor: 0 };
+            shelf.journal.push_back(Entry { cursor, event: event.clone() });
+        }
         let excess = shelf.journal.len().saturating_sub(JOURNAL_CAP);
         shelf.journal.drain(..excess);
         send_letters(&write.step.wake, |channel, letter| {
@@ -127,15 +136,60 @@ impl Store for MemoryStore {
         Ok(state.pools.get(pool).map(|shelf| shelf.record.waiters(limit)).unwrap_or_default())
     }
 
-    async fn history(&self, pool: &PoolName, wanted: &Wanted) -> Result<Vec<Event>, StoreError> {
+    async fn history(&self, pool: &PoolName, wanted: &Wanted) -> Result<Vec<Entry>, StoreError> {
         let state = self.lock();
         let journal =
             state.pools.get(pool).into_iter().flat_map(|shelf| shelf.journal.iter().rev());
-        let of_task = journal.filter(|event| match &wanted.task {
-            Some(task) => event.party.as_ref().is_some_and(|party| party.task == *task),
-            None => true,
-        });
+        let of_task = journal.filter(|entry| wanted.includes(&entry.event));
         Ok(of_task.take(wanted.limit).cloned().collect())
+    }
+
+    async fn follow(
+        &self,
+        pool: &PoolName,
+        after: Cursor,
+        limit: usize,
+    ) -> Result<Followed, StoreError> {
+        let state = self.lock();
+        let Some(shelf) = state.pools.get(pool) else {
+            return Ok(Followed { entries: Vec::new(), is_gapless: after == Cursor::START });
+        };
+        let first_kept = shelf.told - shelf.journal.len() as u64 + 1;
+        let is_known = after.minor == 0 && after.major <= shelf.told;
+        let later = shelf.journal.iter().filter(|entry| entry.cursor > after);
+        Ok(Followed {
+            entries: later.take(limit).cloned().collect(),
+            is_gapless: is_known && after.major + 1 >= first_kept,
+        })
+    }
+
+    async fn put_task(&self, pool: &PoolName, beat: &TaskBeat) -> Result<TaskRecord, StoreError> {
+        let mut state = self.lock();
+        let now = state.now();
+        let tasks = state.tasks.entry(pool.clone()).or_default();
+        let before = tasks.get(&beat.task_id).map(|record| record.started_at);
+        let record = TaskRecord::after(beat.clone(), before, now);
+        if before.is_none() && tasks.len() >= TASK_RECORD_CAP {
+            let most_silent = tasks.values().min_by_key(|record| record.updated_at);
+            if let Some(task_id) = most_silent.map(|record| record.task_id.clone()) {
+                tasks.remove(&task_id);
+            }
+        }
+        tasks.insert(beat.task_id.clone(), record.clone());
+        Ok(record)
+    }
+
+    async fn tasks(&self, pool: &PoolName) -> Result<Vec<TaskRecord>, StoreError> {
+        let state = self.lock();
+        let mut records: Vec<_> =
+            state.tasks.get(pool).into_iter().flat_map(|tasks| tasks.values().cloned()).collect();
+        latest_first(&mut records);
+        Ok(records)
+    }
+
+    async fn remove_task(&self, pool: &PoolName, task_id: &TaskName) -> Result<bool, StoreError> {
+        let mut state = self.lock();
+        Ok(state.tasks.get_mut(pool).is_some_and(|tasks| tasks.remove(task_id).is_some()))
     }
 
     async fn pools(&self) -> Result<Vec<PoolName>, StoreError> {

@@ -14,18 +14,20 @@ mod address;
 mod dial;
 mod examine;
 mod info;
+mod journal;
 mod keys;
 mod link;
 mod lock_keys;
 mod mailbox;
 mod reply;
 mod server;
+mod tasks;
 mod trouble;
 
 use std::sync::{Arc, LazyLock};
 
 use async_trait::async_trait;
-use gpulock_core::{Event, LOOK_AHEAD, LeaseId, PoolName, Waiter, Why};
+use gpulock_core::{LOOK_AHEAD, LeaseId, PoolName, TaskBeat, TaskName, TaskRecord, Waiter, Why};
 use redis::Cmd;
 use serde::Serialize;
 
@@ -37,14 +39,12 @@ use self::lock_keys::RedisLockKeys;
 use self::mailbox::Subscription;
 use self::reply::Wrong;
 use super::{
-    LockKeys, Mailbox, Remark, Scope, Store, StoreError, Swapped, View, Wanted, Write, letter,
+    Cursor, Entry, Followed, LockKeys, Mailbox, Remark, Scope, Store, StoreError, Swapped,
+    TASK_RECORD_CAP, View, Wanted, Write, letter,
 };
 
 /// About how many events are kept of each pool.
 const JOURNAL_CAP: usize = 10_000;
-
-/// How many events are fetched at once.
-const JOURNAL_PAGE: usize = 1_000;
 
 static READ: LazyLock<Script> = LazyLock::new(|| script(include_str!("redis/read.lua")));
 
@@ -55,7 +55,8 @@ fn script(text: &str) -> Script {
     let picture = include_str!("redis/picture.lua");
     let format = reply::FORMAT;
     Script::new(format!(
-        "local LOOK_AHEAD, JOURNAL_CAP, FORMAT = {LOOK_AHEAD}, {JOURNAL_CAP}, {format}\n{picture}{text}"
+        "local LOOK_AHEAD, JOURNAL_CAP, FORMAT = {LOOK_AHEAD}, {JOURNAL_CAP}, {format}\n\
+         local TASK_RECORD_CAP = {TASK_RECORD_CAP}\n{picture}{text}"
     ))
 }
 
@@ -109,18 +110,6 @@ impl RedisStore {
             Wrong::Odd(reason) => StoreError::Unreadable { place, reason },
         }
     }
-
-    async fn events(
-        &self,
-        pool: &PoolName,
-        before: &str,
-        count: usize,
-    ) -> Result<Vec<(String, Event)>, StoreError> {
-        let mut range = redis::cmd("XREVRANGE");
-        range.arg(self.keys.journal(pool)).arg(before).arg("-").arg("COUNT").arg(count);
-        let answer = self.link.ask(range).await?;
-        reply::events(answer.value).map_err(|wrong| self.misread(wrong))
-    }
 }
 
 #[async_trait]
@@ -162,28 +151,29 @@ impl Store for RedisStore {
         Ok(waiters)
     }
 
-    async fn history(&self, pool: &PoolName, wanted: &Wanted) -> Result<Vec<Event>, StoreError> {
-        let is_wanted = |event: &Event| match &wanted.task {
-            Some(task) => event.party.as_ref().is_some_and(|party| party.task == *task),
-            None => true,
-        };
-        // Nobody knows how many there are between two of one task.
-        let count =
-            if wanted.task.is_some() { JOURNAL_PAGE } else { wanted.limit.min(JOURNAL_PAGE) };
-        let (mut found, mut before) = (Vec::new(), "+".to_owned());
-        while found.len() < wanted.limit {
-            let page = self.events(pool, &before, count).await?;
-            let is_last = page.len() < count;
-            if let Some((id, _)) = page.last() {
-                before = format!("({id}");
-            }
-            found.extend(page.into_iter().map(|(_, event)| event).filter(is_wanted));
-            if is_last {
-                break;
-            }
-        }
-        found.truncate(wanted.limit);
-        Ok(found)
+    async fn history(&self, pool: &PoolName, wanted: &Wanted) -> Result<Vec<Entry>, StoreError> {
+        self.entries(pool, wanted).await
+    }
+
+    async fn follow(
+        &self,
+        pool: &PoolName,
+        after: Cursor,
+        limit: usize,
+    ) -> Result<Followed, StoreError> {
+        self.entries_after(pool, after, limit).await
+    }
+
+    async fn put_task(&self, pool: &PoolName, beat: &TaskBeat) -> Result<TaskRecord, StoreError> {
+        self.write_beat(pool, beat).await
+    }
+
+    async fn tasks(&self, pool: &PoolName) -> Result<Vec<TaskRecord>, StoreError> {
+        self.task_records(pool).await
+    }
+
+    async fn remove_task(&self, pool: &PoolName, task_id: &TaskName) -> Result<bool, StoreError> {
+        self.forget_task(pool, task_id).await
     }
 
     async fn pools(&self) -> Result<Vec<PoolName>, StoreError> {

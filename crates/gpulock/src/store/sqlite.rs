@@ -10,7 +10,9 @@
 //!   replaced under a running process is noticed within a moment.
 
 mod file;
+mod journal;
 mod rows;
+mod tasks;
 
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
@@ -19,13 +21,15 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
-use gpulock_core::{Channel, Event, LeaseId, PoolName, Time, Waiter, Wake};
+use gpulock_core::{
+    Channel, LeaseId, PoolName, TaskBeat, TaskName, TaskRecord, Time, Waiter, Wake,
+};
 use rusqlite::{Connection, ErrorCode, OptionalExtension, params};
 
 use self::rows::Transaction;
 use super::{
-    Letter, Mailbox, Remark, Scope, Store, StoreError, Swapped, View, Wanted, Write, letter,
-    send_letters,
+    Cursor, Entry, Followed, Letter, Mailbox, Remark, Scope, Store, StoreError, Swapped, View,
+    Wanted, Write, letter, send_letters,
 };
 use crate::clock::{BootTime, wall_time};
 use crate::process;
@@ -213,8 +217,39 @@ impl Store for SqliteStore {
         self.ask(|connection| rows::waiters(connection, pool, limit))
     }
 
-    async fn history(&self, pool: &PoolName, wanted: &Wanted) -> Result<Vec<Event>, StoreError> {
-        self.ask(|connection| rows::history(connection, pool, wanted))
+    async fn history(&self, pool: &PoolName, wanted: &Wanted) -> Result<Vec<Entry>, StoreError> {
+        self.ask(|connection| journal::history(connection, pool, wanted))
+    }
+
+    async fn follow(
+        &self,
+        pool: &PoolName,
+        after: Cursor,
+        limit: usize,
+    ) -> Result<Followed, StoreError> {
+        self.ask(|connection| {
+            let transaction = Transaction::read(connection)?;
+            let followed = journal::follow(connection, pool, after, limit)?;
+            transaction.commit()?;
+            Ok(followed)
+        })
+    }
+
+    async fn put_task(&self, pool: &PoolName, beat: &TaskBeat) -> Result<TaskRecord, StoreError> {
+        self.ask(|connection| {
+            let transaction = Transaction::write(connection)?;
+            let record = tasks::put(connection, pool, beat, self.now())?;
+            transaction.commit()?;
+            Ok(record)
+        })
+    }
+
+    async fn tasks(&self, pool: &PoolName) -> Result<Vec<TaskRecord>, StoreError> {
+        self.ask(|connection| tasks::all(connection, pool))
+    }
+
+    async fn remove_task(&self, pool: &PoolName, task_id: &TaskName) -> Result<bool, StoreError> {
+        self.ask(|connection| tasks::remove(connection, pool, task_id))
     }
 
     async fn pools(&self) -> Result<Vec<PoolName>, StoreError> {

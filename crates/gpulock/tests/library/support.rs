@@ -87,7 +87,8 @@ impl World {
 
     pub(crate) fn history(&self) -> Vec<gpulock::core::Event> {
         let wanted = Wanted { limit: 10_000, task: None };
-        block_on(self.store.history(&PoolName::default(), &wanted)).unwrap()
+        let entries = block_on(self.store.history(&PoolName::default(), &wanted)).unwrap();
+        entries.into_iter().map(|entry| entry.event).collect()
     }
 
     pub(crate) fn queue(&self) -> Vec<LeaseId> {

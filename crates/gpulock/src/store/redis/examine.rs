@@ -226,7 +226,7 @@ fn access_list(keys: &Keys, address: &Address) -> String {
     format!(
         "ACL SETUSER gpulock on >PASSWORD resetkeys ~{pattern} resetchannels &{pattern} -@all \
          +eval +evalsha +hget +hmget +hgetall +hset +hdel +hexists +hincrby +zadd +zrem +zcard \
-         +zrangebylex +zlexcount +xadd +xrevrange +sadd +smembers +publish +subscribe \
+         +zrangebylex +zlexcount +zpopmin +xadd +xlen +xrange +xrevrange +sadd +smembers +publish +subscribe \
          +unsubscribe +time +info +ping +select{waits}{in_cluster}"
     )
 }

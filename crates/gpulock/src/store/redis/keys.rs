@@ -26,6 +26,18 @@ impl Keys {
         [head, queue, waiters, self.journal(pool)]
     }
 
+    /// What `beat.lua` and `forget.lua` look at: the record, what is remembered of tasks, and
+    /// the order of their last signs of life.
+    pub(super) fn record_and_tasks(&self, pool: &PoolName) -> [String; 5] {
+        let [head, queue, waiters] = self.record(pool);
+        [head, queue, waiters, self.tasks(pool), self.key(pool, "beats")]
+    }
+
+    /// A hash of what is remembered of tasks.
+    pub(super) fn tasks(&self, pool: &PoolName) -> String {
+        self.key(pool, "tasks")
+    }
+
     /// A hash of all waiters.
     pub(super) fn waiters(&self, pool: &PoolName) -> String {
         self.key(pool, "waiters")

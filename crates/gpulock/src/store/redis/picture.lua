@@ -1,4 +1,4 @@
--- What both scripts begin with: the store's clock, and the picture of a pool.
+-- What all scripts begin with: the store's clock, and the picture of a pool.
 --
 -- A pool is three keys and a journal, all in one hash slot:
 --
@@ -10,10 +10,13 @@
 --   waiters  hash: a waiter's id, with `LANE PLACE`, a line break and the waiter as JSON; and
 --            its id with `:seen`, with the time at which it last asked
 --
+-- Beside them stand `tasks` and `beats`, what is remembered of tasks; beat.lua has their layout.
+--
 -- Nothing here knows what a lease or a waiter is. All times are microseconds since the Unix epoch.
 --
 -- In front of this stand the numbers that Rust and Lua share: LOOK_AHEAD, how many waiters to show
--- of each lane; JOURNAL_CAP, about how many events to keep; FORMAT, of all this.
+-- of each lane; JOURNAL_CAP, about how many events to keep; FORMAT, of all this; TASK_RECORD_CAP,
+-- how many tasks to remember.
 
 local head, queue, waiters = KEYS[1], KEYS[2], KEYS[3]
 local call = redis.call

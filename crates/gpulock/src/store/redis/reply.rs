@@ -3,11 +3,11 @@
 
 use std::str::FromStr;
 
-use gpulock_core::{Event, Lease, Ledger, Pool, PoolName, Time, Waiter};
+use gpulock_core::{Lease, Ledger, Pool, PoolName, TaskBeat, TaskRecord, Time, Waiter};
 use redis::Value;
 use serde::de::DeserializeOwned;
 
-use crate::store::{Versions, View};
+use crate::store::{Entry, Versions, View};
 
 /// The newest format of the keys that is known here.
 pub(super) const FORMAT: u32 = 1;
@@ -92,14 +92,54 @@ pub(super) fn waiters(answer: Value) -> Parsed<Vec<Waiter>> {
     joined.collect()
 }
 
-/// A page of the journal: ids of entries and their events.
-pub(super) fn events(answer: Value) -> Parsed<Vec<(String, Event)>> {
+/// A page of the journal.
+pub(super) fn entries(answer: Value) -> Parsed<Vec<Entry>> {
     let entries = list(answer, "the journal")?.into_iter().map(|entry| {
         let [id, fields] = parts(entry, "an entry of the journal")?;
         let [_, body] = parts(fields, "an event")?;
-        Ok((text(&id)?.to_owned(), json(text(&body)?)?))
+        let id = text(&id)?;
+        match id.parse() {
+            Ok(cursor) => Ok(Entry { cursor, event: json(text(&body)?)? }),
+            Err(_) => odd(format!("'{id}' is not a place in a stream")),
+        }
     });
     entries.collect()
+}
+
+/// A count.
+pub(super) fn count(answer: &Value) -> Parsed<usize> {
+    match answer {
+        Value::Int(count) => usize::try_from(*count).or_else(|_| odd("a count is below 0")),
+        other => number(other),
+    }
+}
+
+/// What is remembered of a task that gave this sign of life; see `beat.lua`.
+pub(super) fn written_beat(answer: Value, beat: TaskBeat) -> Parsed<TaskRecord> {
+    let [started_at, updated_at] = parts(answer, "the times of a task")?;
+    record_of(beat, number(&started_at)?, number(&updated_at)?)
+}
+
+/// What is remembered of tasks: each as two times, a line break, and the last sign of life.
+pub(super) fn tasks(answer: Value) -> Parsed<Vec<TaskRecord>> {
+    let records = pairs(answer)?.into_iter().map(|(task_id, value)| {
+        let told = text(&value)?.split_once('\n');
+        let Some(((started_at, updated_at), body)) =
+            told.and_then(|(times, body)| Some((times.split_once(' ')?, body)))
+        else {
+            return odd(format!("task {task_id} has no times"));
+        };
+        match (started_at.parse(), updated_at.parse()) {
+            (Ok(started_at), Ok(updated_at)) => record_of(json(body)?, started_at, updated_at),
+            _ => odd(format!("the times of task {task_id} are not numbers")),
+        }
+    });
+    records.collect()
+}
+
+fn record_of(beat: TaskBeat, started_at: u64, updated_at: u64) -> Parsed<TaskRecord> {
+    let record = TaskRecord::after(beat, None, Time::from_micros(updated_at));
+    Ok(TaskRecord { started_at: Time::from_micros(started_at), ..record })
 }
 
 /// Names of pools.

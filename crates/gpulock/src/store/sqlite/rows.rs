@@ -1,17 +1,12 @@
 //! Records as rows: the statements behind `read` and `swap`.
 
-use gpulock_core::{Event, LOOK_AHEAD, Lease, LeaseId, Ledger, Pool, PoolName, Time, Waiter};
+use gpulock_core::{LOOK_AHEAD, Lease, LeaseId, Ledger, Pool, PoolName, Time, Waiter};
 use rusqlite::{Connection, OptionalExtension, Result, Row, params, types::Type};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::store::{Versions, View, Wanted, Write};
-
-/// Events that are kept of each pool.
-const JOURNAL_CAP: i64 = 10_000;
-
-/// How often the journal is cut: once for so many versions of the leases.
-const JOURNAL_CUT_EVERY: u64 = 256;
+use super::journal;
+use crate::store::{Versions, View, Write};
 
 /// A stamp this fresh is not written again, in microseconds.
 const STAMP_EVERY: u64 = 500_000;
@@ -208,7 +203,7 @@ pub(super) fn write(connection: &Connection, write: &Write<'_>, now: Time) -> Re
             )?
             .execute(params![pool, grown_by])?;
     }
-    append(connection, write, now)?;
+    journal::append(connection, write, now)?;
     Ok(true)
 }
 
@@ -298,39 +293,6 @@ fn join(connection: &Connection, pool: &str, waiter: &Waiter) -> Result<i64> {
     Ok(added as i64)
 }
 
-fn append(connection: &Connection, write: &Write<'_>, now: Time) -> Result<()> {
-    let pool = write.pool.as_str();
-    let version = write.expected.after(&write.step.changes).leases;
-    for (place, event) in write.step.events.iter().enumerate() {
-        connection
-            .prepare_cached("INSERT INTO entry (pool, kind, id, body) VALUES (?1, 0, ?2, ?3)")?
-            .execute(params![pool, event_id(version, now, place), text(event)?])?;
-    }
-    if version.is_multiple_of(JOURNAL_CUT_EVERY) {
-        connection
-            .prepare_cached(
-                "DELETE FROM entry WHERE pool = ?1 AND kind = 0 AND id <= (
-                     SELECT id FROM entry WHERE pool = ?1 AND kind = 0
-                     ORDER BY id DESC LIMIT 1 OFFSET ?2
-                 )",
-            )?
-            .execute(params![pool, JOURNAL_CAP])?;
-    }
-    Ok(())
-}
-
-/// Sorts events as they happened, without asking for the last one: by the version of the
-/// leases that they led to, which every step reads, and among those that left it as it was
-/// by the time of their writing. The last bytes tell apart those of one microsecond.
-fn event_id(version: u64, now: Time, place: usize) -> [u8; 22] {
-    let mut id = [0; 22];
-    id[..8].copy_from_slice(&version.to_be_bytes());
-    id[8..16].copy_from_slice(&now.as_micros().to_be_bytes());
-    id[16..18].copy_from_slice(&u16::try_from(place).unwrap_or(u16::MAX).to_be_bytes());
-    id[18..].copy_from_slice(&fastrand::u32(..).to_be_bytes());
-    id
-}
-
 pub(super) fn waiters(
     connection: &Connection,
     pool: &PoolName,
@@ -341,22 +303,6 @@ pub(super) fn waiters(
             "SELECT arrival, seen_at, body FROM waiter WHERE pool = ?1 ORDER BY rank, arrival LIMIT ?2",
         )?
         .query_map(params![pool.as_str(), limit as i64], waiter_of)?
-        .collect()
-}
-
-pub(super) fn history(
-    connection: &Connection,
-    pool: &PoolName,
-    wanted: &Wanted,
-) -> Result<Vec<Event>> {
-    let task = wanted.task.as_ref().map(|task| task.as_str());
-    connection
-        .prepare_cached(
-            "SELECT body FROM entry
-             WHERE pool = ?1 AND kind = 0 AND (?2 IS NULL OR body ->> '$.task' = ?2)
-             ORDER BY id DESC LIMIT ?3",
-        )?
-        .query_map(params![pool.as_str(), task, wanted.limit as i64], |row| json(row, 0))?
         .collect()
 }
 
@@ -386,12 +332,12 @@ fn waiter_of(row: &Row<'_>) -> Result<Waiter> {
     Ok(waiter)
 }
 
-fn json<T: DeserializeOwned>(row: &Row<'_>, column: usize) -> Result<T> {
+pub(super) fn json<T: DeserializeOwned>(row: &Row<'_>, column: usize) -> Result<T> {
     let body = row.get_ref(column)?.as_str()?;
     serde_json::from_str(body)
         .map_err(|e| rusqlite::Error::FromSqlConversionFailure(column, Type::Text, Box::new(e)))
 }
 
-fn text<T: Serialize>(body: &T) -> Result<String> {
+pub(super) fn text<T: Serialize>(body: &T) -> Result<String> {
     serde_json::to_string(body).map_err(|e| rusqlite::Error::ToSqlConversionFailure(Box::new(e)))
 }
