@@ -1,5 +1,6 @@
 //! The arguments. Their doc comments are the help texts and the reference.
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -10,7 +11,7 @@ use gpulock::core::{GpuRef, LeaseId, PoolName, Priority, TaskName};
 
 /// Lends GPUs to commands: one at a time or several, in a fair order, and takes them back
 /// when a command ends, hangs or dies.
-#[derive(Debug, Parser)]
+#[derive(Clone, Debug, Parser)]
 #[command(name = "gpulock", version, propagate_version = true, subcommand_required = true)]
 #[command(arg_required_else_help = true, max_term_width = 100, after_help = EXIT_CODES)]
 pub struct Cli {
@@ -24,7 +25,7 @@ pub struct Cli {
 }
 
 /// Options of every command.
-#[derive(Debug, Args)]
+#[derive(Clone, Debug, Args)]
 pub struct Everywhere {
     /// Where leases and queue are kept [default: the embedded store of this host].
     #[arg(long, global = true, value_name = "URL", help_heading = "Everywhere")]
@@ -58,7 +59,7 @@ impl Cli {
 }
 
 /// The same arguments where the command is `run`.
-#[derive(Debug, Parser)]
+#[derive(Clone, Debug, Parser)]
 #[command(disable_help_flag = true, disable_help_subcommand = true)]
 struct OnlyRun {
     #[command(subcommand)]
@@ -67,7 +68,7 @@ struct OnlyRun {
     everywhere: Everywhere,
 }
 
-#[derive(Debug, Subcommand)]
+#[derive(Clone, Debug, Subcommand)]
 enum OnlyVerb {
     Run(Run),
 }
@@ -78,7 +79,7 @@ Exit codes: that of the command, or 128+N if signal N ended it; 64 usage, 65 con
 126 command not executable, 127 command not found.";
 
 /// One verb each.
-#[derive(Debug, Subcommand)]
+#[derive(Clone, Debug, Subcommand)]
 pub enum Command {
     /// Run a command as soon as it has its GPUs.
     #[command(after_help = RUN_EXAMPLES)]
@@ -92,6 +93,9 @@ pub enum Command {
     History(History),
     /// Say whether a lease is still the current one: exit code 0, or 76 if not.
     Verify(Verify),
+    /// Watch over leases, and answer the HTTP API.
+    #[command(after_help = SERVE_EXAMPLES)]
+    Serve(Serve),
     /// Look into the configuration.
     #[command(subcommand)]
     Config(ConfigCommand),
@@ -119,8 +123,16 @@ Examples:
 
 A lease that is taken away ends at once; its GPUs go on when its processes are gone.";
 
+const SERVE_EXAMPLES: &str = "\
+Examples:
+  gpulock serve
+  GPULOCK_SERVER__TOKENS=operate:@/etc/gpulock/token gpulock serve --listen 0.0.0.0:8788
+
+Several on one store: one watches over the leases, the others stand by; all answer.
+SIGHUP, or a change of its file, makes it read the configuration again.";
+
 /// `gpulock run`
-#[derive(Debug, Args)]
+#[derive(Clone, Debug, Args)]
 pub struct Run {
     /// Exactly these GPUs, by number or UUID.
     #[arg(long, value_name = "ID", value_delimiter = ',', conflicts_with = "gpus")]
@@ -178,7 +190,7 @@ impl From<PriorityArg> for Priority {
 }
 
 /// `gpulock status`
-#[derive(Debug, Args)]
+#[derive(Clone, Debug, Args)]
 pub struct Status {
     /// As JSON with stable field names.
     #[arg(long)]
@@ -189,7 +201,7 @@ pub struct Status {
 }
 
 /// `gpulock release`
-#[derive(Debug, Args)]
+#[derive(Clone, Debug, Args)]
 pub struct Release {
     /// gpu_lock:0, gpu_lock:POOL/0 or the id of a lease.
     #[arg(value_name = "LOCK_KEY|LEASE_ID")]
@@ -209,7 +221,7 @@ pub struct Release {
 }
 
 /// `gpulock history`
-#[derive(Debug, Args)]
+#[derive(Clone, Debug, Args)]
 pub struct History {
     /// As JSON, one event a line.
     #[arg(long)]
@@ -223,7 +235,7 @@ pub struct History {
 }
 
 /// `gpulock verify`
-#[derive(Debug, Args)]
+#[derive(Clone, Debug, Args)]
 pub struct Verify {
     /// The lease [default: $GPULOCK_LEASE_ID].
     #[arg(requires = "token")]
@@ -233,7 +245,7 @@ pub struct Verify {
 }
 
 /// `gpulock config`
-#[derive(Debug, Subcommand)]
+#[derive(Clone, Debug, Subcommand)]
 pub enum ConfigCommand {
     /// Look for contradictions, and say how to end them.
     Check,
@@ -246,7 +258,7 @@ pub enum ConfigCommand {
 }
 
 /// `gpulock doctor`
-#[derive(Debug, Args)]
+#[derive(Clone, Debug, Args)]
 pub struct Doctor {
     /// As JSON with stable field names.
     #[arg(long)]
@@ -254,7 +266,7 @@ pub struct Doctor {
 }
 
 /// `gpulock generate`
-#[derive(Debug, Subcommand)]
+#[derive(Clone, Debug, Subcommand)]
 pub enum Generate {
     /// Completions for a shell, to standard output.
     Completions {
@@ -266,4 +278,32 @@ pub enum Generate {
         /// The folder; it is made if it is not there.
         folder: PathBuf,
     },
+    /// The document of the HTTP API (OpenAPI 3.1), to standard output.
+    Openapi,
+}
+
+/// `gpulock serve`
+#[derive(Clone, Debug, Args)]
+pub struct Serve {
+    /// Listen here [default: server.listen, 127.0.0.1:8788].
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    pub listen: Option<SocketAddr>,
+
+    /// Listen where others can reach it although there are no tokens: everybody who can, may
+    /// take GPUs away.
+    #[arg(long)]
+    pub insecure_no_auth: bool,
+
+    /// How its log is written, on standard error.
+    #[arg(long, value_enum, value_name = "FORMAT", default_value = "human")]
+    pub log: LogFormat,
+}
+
+/// How a log is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum LogFormat {
+    /// For people.
+    Human,
+    /// One JSON object for each line.
+    Json,
 }

@@ -5,5 +5,6 @@ pub(crate) mod doctor;
 pub(crate) mod generate;
 pub(crate) mod history;
 pub(crate) mod release;
+pub(crate) mod serve;
 pub(crate) mod status;
 pub(crate) mod verify;

@@ -4,6 +4,7 @@
 
 pub mod args;
 mod commands;
+mod daemon;
 mod exit;
 mod output;
 mod program;

@@ -43,6 +43,9 @@ fn carry_out(cli: &Cli, child: Option<Result<Child, Failure>>) -> Result<Code, F
         return commands::config::config(what, &session);
     }
     session.tell_warnings();
+    if let Command::Serve(what) = &cli.command {
+        return commands::serve::serve(what, cli, &session);
+    }
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(|error| {
         Failure::new(Code::Internal, format!("the program cannot be started: {error}"))
@@ -58,7 +61,9 @@ fn carry_out(cli: &Cli, child: Option<Result<Child, Failure>>) -> Result<Code, F
             Command::History(what) => commands::history::history(what, &session).await,
             Command::Verify(what) => commands::verify::verify(what, &session).await,
             Command::Doctor(what) => commands::doctor::doctor(what, &session).await,
-            Command::Config(_) | Command::Generate(_) => unreachable!("done above"),
+            Command::Serve(_) | Command::Config(_) | Command::Generate(_) => {
+                unreachable!("done above")
+            }
         }
     })
 }

@@ -1,5 +1,5 @@
 //! The reference pages of the command line and of the configuration, in Markdown, made from
-//! the arguments and from the table of keys. The committed pages under `docs/reference` are
+//! the arguments and from the table of keys, and the document of the API. The committed pages under `docs/reference` are
 //! what these functions give; `tests/cli/reference.rs` compares them.
 
 use std::fmt::Write;
@@ -8,6 +8,7 @@ use clap::builder::StyledStr;
 use clap::{Arg, ArgAction, Command, CommandFactory};
 
 use crate::args::Cli;
+use crate::daemon::openapi;
 
 const ABOUT_COMMANDS: &str = "\
 Made from the program's own help texts. Data goes to standard output; waiting lines, warnings and
@@ -47,6 +48,11 @@ pub fn configuration() -> String {
     let keys = gpulock::config::reference();
     let rest = keys.strip_prefix("# Configuration\n").unwrap_or(&keys);
     format!("# Configuration\n\n{ABOUT_KEYS}{rest}")
+}
+
+/// The document of the HTTP API, as JSON.
+pub fn api() -> String {
+    openapi::as_json() + "\n"
 }
 
 /// A command and, after it, the commands below it.

@@ -8,7 +8,7 @@ use gpulock::core::PoolName;
 use gpulock::store::Store;
 use gpulock::{Client, DefaultPlace, Options, connect};
 
-use crate::args::Cli;
+use crate::args::{Cli, Command};
 use crate::exit::{Code, Failure};
 use crate::output;
 
@@ -39,6 +39,7 @@ impl Session {
         let flags = [
             ("store", cli.everywhere.store.clone()),
             ("pool", cli.everywhere.pool.as_ref().map(ToString::to_string)),
+            ("server.listen", listen_of(cli)),
         ];
         for (key, value) in flags {
             sources.flags.extend(value.map(|value| (key.to_owned(), value)));
@@ -119,6 +120,13 @@ impl Session {
         let runtime = tokio::runtime::Handle::current();
         let options = Options { pool, ..Options::from(self.config()) };
         Ok(Client::builder(store).options(options).on(runtime).build()?)
+    }
+}
+
+fn listen_of(cli: &Cli) -> Option<String> {
+    match &cli.command {
+        Command::Serve(what) => what.listen.map(|address| address.to_string()),
+        _ => None,
     }
 }
 

@@ -9,7 +9,7 @@ use crate::event::{Counters, Event, What};
 use crate::gpu::GpuIndex;
 use crate::ids::LeaseId;
 use crate::lease::{Lease, Phase};
-use crate::overdue::{Level, Levels};
+use crate::overdue::Levels;
 use crate::pool::Pool;
 use crate::queue::Waiter;
 use crate::request::Wants;
@@ -17,6 +17,9 @@ use crate::time::Time;
 
 /// So many recent requests must be over before their rates say anything.
 const FEWEST_REQUESTS: u64 = 5;
+
+/// How long a GPU may take to be taken back before that counts as a deadlock.
+const HAND_OVER: Duration = Duration::from_secs(5);
 
 /// From which figures on a pool counts as unhealthy.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -227,9 +230,11 @@ impl Pool {
             .copied()
             .collect();
         let is_stuck = |lease: &&Lease| {
-            lease.is_over()
-                || lease.deadline().is_some_and(|deadline| deadline <= now)
-                || levels.reached(now.since(lease.acquired_at)) == Some(Level::Hard)
+            let should_have_ended = match lease.phase {
+                Phase::Draining { ended_at, .. } => Some(ended_at),
+                _ => lease.deadline().min(Some(lease.acquired_at + levels.hard)),
+            };
+            should_have_ended.is_some_and(|moment| moment + HAND_OVER <= now)
         };
         let stuck = self.leases.iter().filter(is_stuck);
         let kept = stuck.flat_map(|lease| lease.gpus.iter().map(|gpu| (*gpu, lease.lease_id)));

@@ -15,7 +15,7 @@ mod watch;
 pub use group::{led_by, members};
 #[cfg(feature = "sqlite")]
 pub(crate) use identity::boot_id;
-pub use identity::{find, this_owner, this_process, this_sight};
+pub use identity::{find, host, this_owner, this_process, this_sight};
 pub use standing::{Processes, look, rebooted_since};
 pub use stop::{Pids, Pressed, StopError, press, stop};
 pub use watch::DeathWatch;

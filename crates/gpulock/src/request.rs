@@ -120,6 +120,13 @@ impl RequestBuilder {
         self
     }
 
+    /// With this id, which the caller has chosen at random and tells nobody else: then asking
+    /// again is safe.
+    pub fn own_id(mut self, lease_id: LeaseId) -> Self {
+        self.lease_id = Some(lease_id);
+        self
+    }
+
     /// Made inside these leases too: it is refused if it would have to wait for one of them.
     pub fn inside(mut self, leases: impl IntoIterator<Item = LeaseId>) -> Self {
         self.inside.extend(leases);

@@ -8,8 +8,12 @@ use serde::Serialize;
 
 use crate::store::View;
 
+#[cfg(feature = "openapi")]
+mod described;
+
 /// One pool. Times are seconds since the Unix epoch on the store's clock, spans are seconds.
 #[derive(Clone, Debug, Serialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct PoolStatus {
     /// Its name.
     pub name: String,
@@ -17,6 +21,7 @@ pub struct PoolStatus {
     pub version: u64,
     /// How its GPUs became known; absent before the first request.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "openapi", schema(value_type = Option<described::GpusFrom>))]
     pub gpus_from: Option<InventorySource>,
     /// How long nothing is lent, because the store came back and may have forgotten leases;
     /// absent otherwise.
@@ -32,8 +37,10 @@ pub struct PoolStatus {
 
 /// One GPU.
 #[derive(Clone, Debug, Serialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct GpuStatus {
     /// Its number.
+    #[cfg_attr(feature = "openapi", schema(value_type = u32))]
     pub id: GpuIndex,
     /// Its name in the older API.
     pub lock_key: String,
@@ -47,11 +54,13 @@ pub struct GpuStatus {
     pub state: GpuState,
     /// The lease that keeps it.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "openapi", schema(value_type = Option<String>))]
     pub lease_id: Option<LeaseId>,
 }
 
 /// Whether a GPU is lent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "lowercase")]
 pub enum GpuState {
     /// To anybody who asks.
@@ -64,16 +73,20 @@ pub enum GpuState {
 
 /// One lease.
 #[derive(Clone, Debug, Serialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct LeaseStatus {
     /// Its identity.
+    #[cfg_attr(feature = "openapi", schema(value_type = String))]
     pub lease_id: LeaseId,
     /// What the work is called.
     pub task: String,
     /// Its GPUs.
+    #[cfg_attr(feature = "openapi", schema(value_type = Vec<u32>))]
     pub gpus: Vec<GpuIndex>,
     /// `held` or `stopping`; `draining` when it is over and its processes are not.
     pub state: LeaseStateName,
     /// Who went first.
+    #[cfg_attr(feature = "openapi", schema(value_type = described::PriorityName))]
     pub priority: Priority,
     /// Its fencing token.
     pub token: u64,
@@ -104,6 +117,7 @@ pub struct LeaseStatus {
 
 /// The state of a lease, by its name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "lowercase")]
 pub enum LeaseStateName {
     /// In use, or granted and about to be.
@@ -116,14 +130,17 @@ pub enum LeaseStateName {
 
 /// One waiter.
 #[derive(Clone, Debug, Serialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct WaiterStatus {
     /// The id that its lease will have.
+    #[cfg_attr(feature = "openapi", schema(value_type = String))]
     pub lease_id: LeaseId,
     /// What the work is called.
     pub task: String,
     /// Its place, from 1.
     pub position: usize,
     /// Who goes first.
+    #[cfg_attr(feature = "openapi", schema(value_type = described::PriorityName))]
     pub priority: Priority,
     /// For how long it has waited.
     pub waiting_seconds: f64,
@@ -139,8 +156,10 @@ pub struct WaiterStatus {
 
 /// What a waiter waits for: certain GPUs, or a number of any.
 #[derive(Clone, Debug, Serialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct WantsStatus {
     /// `[0, 1]` or `2`.
+    #[cfg_attr(feature = "openapi", schema(value_type = described::Gpus))]
     pub gpus: Wants,
 }
 

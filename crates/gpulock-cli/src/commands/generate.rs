@@ -8,6 +8,7 @@ use clap::CommandFactory;
 use crate::args::{Cli, Generate};
 use crate::exit::{Code, Failure};
 use crate::output;
+use crate::reference;
 
 /// Prints or writes what was asked for.
 pub(crate) fn generate(what: &Generate) -> Result<Code, Failure> {
@@ -17,6 +18,7 @@ pub(crate) fn generate(what: &Generate) -> Result<Code, Failure> {
             clap_complete::generate(*shell, &mut Cli::command(), "gpulock", &mut script);
             output::data(String::from_utf8_lossy(&script).trim_end());
         }
+        Generate::Openapi => output::data(reference::api().trim_end()),
         Generate::Man { folder } => man(folder).map_err(|error| {
             Failure::new(
                 Code::Internal,

@@ -54,7 +54,7 @@ fn moment(event: &Event) -> String {
     }
 }
 
-fn sentence(event: &Event) -> String {
+pub(crate) fn sentence(event: &Event) -> String {
     let span = |micros: &u64| brief(Duration::from_micros(*micros));
     match &event.what {
         What::Queued { wants, priority } => {

@@ -56,6 +56,14 @@ fn help_comes_with_examples_and_exit_codes() {
 }
 
 #[test]
+fn the_document_of_the_api_is_json_of_openapi_3_1() {
+    let document = Scene::new().gpulock(&["generate", "openapi"]).expect(0).stdout;
+    let document: serde_json::Value = serde_json::from_str(&document).unwrap();
+    assert_eq!(document["openapi"], "3.1.0");
+    assert!(document["paths"]["/livez"]["get"].is_object(), "{document}");
+}
+
+#[test]
 fn generating_needs_neither_store_nor_configuration() {
     let mut scene = Scene::with_config("gpu_lock: [");
     scene.set("GPULOCK_STORE", "sqlite:///no/such/folder/db");

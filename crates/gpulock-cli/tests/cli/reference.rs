@@ -24,6 +24,11 @@ fn the_page_of_the_configuration_is_current() {
 }
 
 #[test]
+fn the_document_of_the_api_is_current() {
+    compare("docs/reference/openapi.json", &reference::api());
+}
+
+#[test]
 fn the_page_of_exit_codes_names_every_code_and_no_other() {
     let source = read("crates/gpulock-cli/src/exit.rs");
     let arms = source.lines().filter_map(|line| line.split_once("=> "));

@@ -184,6 +184,8 @@ settings! {
         tokens: Vec<ServerToken>, TOKENS = Vec::new();
         /// Host names, besides its own address, under which the server may be asked.
         allowed_hosts: Vec<String>, HOSTS = Vec::new();
+        /// Whether `/metrics` needs a token too, where there are tokens.
+        protect_metrics: bool, SWITCH = false;
     }
 
     /// What helps while an older system is replaced worker by worker.

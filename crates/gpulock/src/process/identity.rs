@@ -61,7 +61,7 @@ pub fn this_owner(client: &str) -> Owner {
 }
 
 /// The host's name, for people.
-pub(super) fn host() -> String {
+pub fn host() -> String {
     uname().nodename().to_string_lossy().into_owned()
 }
 

@@ -31,10 +31,15 @@ fn a_dead_holder_is_a_deadlock_only_while_others_wait_for_its_gpu() {
     let mut desk = Desk::with_gpus(2);
     let lease = desk.take(&work(1).on(&[0])).lease_id;
     desk.take(&work(2).on(&[1]).fixed(1_000));
-    desk.pass(secs(31));
+    desk.pass(secs(36));
     assert_eq!(issues(&desk), [], "nobody has looked, and nobody waits");
     desk.queue(&work(3).on(&[1]));
+    desk.queue(&work(4).on(&[0]));
     let since = secs(0);
+    assert_eq!(issues(&desk), [Issue::Zombie { lease, since }], "it has just been noticed");
+    desk.cancel(&work(4).on(&[0]));
+    desk.pass(secs(5));
+    let since = secs(5);
     assert_eq!(issues(&desk), [Issue::Zombie { lease, since }], "who waits does so for another");
     desk.queue(&work(4).on(&[0]));
     let found = issues(&desk);
@@ -50,7 +55,9 @@ fn a_holder_past_the_hard_timeout_is_a_deadlock() {
     desk.queue(&work(2).any(1).patient(1_000));
     desk.pass(secs(46));
     assert!(matches!(issues(&desk)[..], [Issue::LongHeld { .. }]));
-    desk.pass(secs(14));
+    desk.pass(secs(18));
+    assert!(matches!(issues(&desk)[..], [Issue::LongHeld { .. }]), "the monitor is about to act");
+    desk.pass(secs(1));
     assert!(matches!(issues(&desk)[..], [Issue::Deadlock { .. }, Issue::LongHeld { .. }]));
 }
 

@@ -1,0 +1,234 @@
+//! `gpulock serve`: the monitor, and the HTTP API.
+
+mod api;
+mod application;
+mod audit;
+mod auth;
+mod body;
+mod connection;
+mod failures;
+mod guard;
+mod health;
+mod hosts;
+mod input;
+mod journal;
+mod leadership;
+mod logging;
+mod monitor;
+mod notes;
+pub(crate) mod openapi;
+mod picture;
+mod problem;
+mod server;
+mod settings;
+mod signals;
+mod socket;
+mod statistics;
+mod watchdog;
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use axum::Router;
+use gpulock::config::Config;
+use gpulock::core::health::Issue;
+use gpulock::core::{Ending, PoolName, What};
+use gpulock::store::{Entry, Store, StoreError};
+use gpulock::{Client, Error, Options};
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+use crate::args::{Cli, Serve};
+use crate::commands::history::sentence;
+use crate::exit::{Code, Failure};
+use crate::session::Session;
+use api::Waits;
+use application::application;
+use guard::{Guard, Policy};
+use health::Readiness;
+use journal::Journal;
+use leadership::{Leadership, monitor_pool};
+use monitor::Monitor;
+use picture::{Picture, Pictures};
+use server::Limits;
+use settings::Settings;
+
+/// Everything that monitor and API share.
+#[derive(Debug)]
+pub(crate) struct Daemon {
+    store: Arc<dyn Store>,
+    settings: Settings,
+    /// The pool of those who name none.
+    pool: PoolName,
+    host: String,
+    clients: Mutex<HashMap<PoolName, Client>>,
+    pictures: Pictures,
+    journal: Journal,
+    leadership: Leadership,
+    monitor: Monitor,
+    /// Requests that wait for GPUs or for news.
+    waits: Waits,
+    /// Ends streams and waits when the daemon does.
+    shutdown: CancellationToken,
+}
+
+impl Daemon {
+    fn start(cli: &Cli, session: &Session, shutdown: CancellationToken) -> Result<Self, Failure> {
+        let store = session.connect()?;
+        Ok(Self {
+            settings: Settings::new(cli.clone(), session),
+            pool: session.pool.clone(),
+            host: gpulock::process::host(),
+            clients: Mutex::default(),
+            pictures: Pictures::new(Arc::clone(&store)),
+            journal: Journal::new(Arc::clone(&store)),
+            leadership: Leadership::new(Arc::clone(&store), session.config())?,
+            monitor: Monitor::default(),
+            waits: Waits::default(),
+            shutdown,
+            store,
+        })
+    }
+
+    /// The pools of the store, without that of the daemons.
+    ///
+    /// # Errors
+    /// If the store cannot be read.
+    pub(crate) async fn pools(&self) -> Result<Vec<PoolName>, StoreError> {
+        let mut pools = self.store.pools().await?;
+        pools.retain(|pool| *pool != monitor_pool());
+        Ok(pools)
+    }
+
+    /// A client of a pool.
+    ///
+    /// # Errors
+    /// If it cannot be started.
+    pub(crate) fn client(&self, pool: &PoolName) -> Result<Client, Error> {
+        let mut clients = self.clients.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(client) = clients.get(pool) {
+            return Ok(client.clone());
+        }
+        let options = Options::from(&*self.settings.current());
+        let options = Options {
+            // Those of another host are not known here.
+            gpus: options.gpus.filter(|_| *pool == self.pool),
+            pool: pool.clone(),
+            inside: Vec::new(),
+            client_name: concat!("gpulock serve ", env!("CARGO_PKG_VERSION")).to_owned(),
+            ..options
+        };
+        let runtime = tokio::runtime::Handle::current();
+        let client =
+            Client::builder(Arc::clone(&self.store)).options(options).on(runtime).build()?;
+        clients.insert(pool.clone(), client.clone());
+        Ok(client)
+    }
+
+    fn tell_beginning(&self, address: Option<SocketAddr>) {
+        let place = address.map(|address| address.to_string()).unwrap_or_default();
+        tracing::info!("gpulock serve {} answers at http://{place}", env!("CARGO_PKG_VERSION"));
+    }
+
+    /// Tells the pool of this host its GPUs, if nobody has: then it can be looked at before the
+    /// first request.
+    async fn learn_gpus(&self) {
+        let learnt = async {
+            let view = self.store.read(&self.pool, None).await?;
+            match view.pool.ledger.inventory {
+                Some(_) => Ok(()),
+                None => self.client(&self.pool)?.refresh_gpus().await.map(drop),
+            }
+        };
+        if let Err(error) = learnt.await {
+            tracing::warn!("the GPUs of pool {} are not known yet: {error}", self.pool);
+        }
+    }
+
+    /// Something has happened in a pool.
+    fn hear(&self, pool: &PoolName, entry: &Entry) {
+        let config = self.settings.current();
+        self.monitor.hear(entry, &monitor::levels(&config.gpu_lock_monitor));
+        let event = &entry.event;
+        let task = event.party.as_ref().map(|party| party.task.to_string()).unwrap_or_default();
+        match &event.what {
+            _ if !self.leadership.leads() => {}
+            What::Overdue { .. } | What::StillDraining { .. } | What::Incident { .. } => {
+                tracing::warn!(%pool, "{task} {}", sentence(event));
+            }
+            What::Ended { how, .. } if *how != Ending::Released => {
+                tracing::warn!(%pool, "{task} {}", sentence(event));
+            }
+            _ => tracing::debug!(%pool, "{task} {}", sentence(event)),
+        }
+    }
+
+    /// What is wrong with a pool.
+    pub(crate) async fn issues(&self, picture: &Picture) -> Vec<Issue> {
+        let thresholds = statistics::thresholds(&self.settings.current().gpu_lock_monitor);
+        let recent = self.recent_outcomes(picture).await;
+        picture.view.pool.issues(picture.view.now, &picture.waiters, recent, &thresholds)
+    }
+}
+
+/// Runs the daemon until it is told to end.
+///
+/// # Errors
+/// If it may not or cannot listen, or the store cannot be opened.
+pub(crate) async fn serve(what: &Serve, cli: &Cli, session: &Session) -> Result<Code, Failure> {
+    logging::begin(what.log);
+    let shutdown = CancellationToken::new();
+    let stopping = signals::until_told_to_stop(shutdown.clone())?;
+    let config = session.config();
+    auth::may_listen(&config.server, what.insecure_no_auth)?;
+    let guard = Guard::new(policy(config)?);
+    let listener = listen(config.server.listen).await?;
+    let daemon = Arc::new(Daemon::start(cli, session, shutdown.clone())?);
+    daemon.tell_beginning(listener.local_addr().ok());
+    let limits = Limits::default();
+    let app = application(routes(&daemon), guard.clone(), &limits);
+    let (wanted, wants) = watch::channel(false);
+    watchdog::tell_ready();
+    tokio::join!(
+        server::serve(listener, app, limits, shutdown.clone()),
+        monitor::run(&daemon, wanted, &shutdown),
+        daemon.leadership.stand(wants, &shutdown),
+        daemon.journal.follow(&shutdown, |pool, entry| daemon.hear(pool, entry)),
+        daemon.learn_gpus(),
+        daemon.settings.follow(&shutdown, |config| Ok(guard.replace(policy(config)?))),
+        stopping,
+    );
+    tracing::info!("gpulock serve has ended");
+    Ok(Code::Ok)
+}
+
+async fn listen(address: SocketAddr) -> Result<TcpListener, Failure> {
+    TcpListener::bind(address).await.map_err(|error| {
+        Failure::new(Code::NotAllowed, format!("{address} cannot be listened on: {error}")).hint(
+            "another gpulock serve may be running; --listen ADDRESS:PORT chooses another place",
+        )
+    })
+}
+
+/// Who may ask, as the configuration says.
+fn policy(config: &Config) -> Result<Policy, Failure> {
+    let (policy, warnings) = Policy::load(&config.server)?;
+    warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
+    Ok(policy)
+}
+
+/// Everything that can be asked.
+fn routes(daemon: &Arc<Daemon>) -> Router {
+    let asked = Arc::clone(daemon);
+    let ready = Readiness::new(Arc::new(move || {
+        let daemon = Arc::clone(&asked);
+        Box::pin(async move {
+            let read = daemon.store.read(&daemon.pool, None).await;
+            read.map(drop).map_err(|error| error.to_string())
+        })
+    }));
+    let api = Router::from(api::routes()).with_state(Arc::clone(daemon));
+    api.merge(Router::from(health::routes()).with_state(ready))
+}

@@ -1,0 +1,120 @@
+//! What handlers take from a request: as axum's extractors of the same names, but what does
+//! not fit is refused with a problem document.
+
+use std::error::Error;
+
+use axum::extract::rejection::{JsonRejection, PathRejection, QueryRejection};
+use axum::extract::{FromRequest, FromRequestParts, Request};
+use axum::http::StatusCode;
+use axum::http::request::Parts;
+use axum::response::{IntoResponse, Response};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use super::body::TooSlow;
+use super::problem::{Kind, Problem};
+
+/// A JSON body, read or sent.
+#[derive(Clone, Debug)]
+pub(crate) struct Json<T>(pub(crate) T);
+
+/// The variable parts of a path.
+#[derive(Clone, Debug)]
+pub(crate) struct Path<T>(pub(crate) T);
+
+/// The query.
+#[derive(Clone, Debug)]
+pub(crate) struct Query<T>(pub(crate) T);
+
+impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Json<T> {
+    type Rejection = Problem;
+
+    async fn from_request(request: Request, state: &S) -> Result<Self, Problem> {
+        match axum::Json::<T>::from_request(request, state).await {
+            Ok(axum::Json(value)) => Ok(Self(value)),
+            Err(rejection) => Err(not_taken(&rejection)),
+        }
+    }
+}
+
+impl<T: Serialize> IntoResponse for Json<T> {
+    fn into_response(self) -> Response {
+        axum::Json(self.0).into_response()
+    }
+}
+
+impl<T: DeserializeOwned + Send, S: Send + Sync> FromRequestParts<S> for Path<T> {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
+        let found = axum::extract::Path::<T>::from_request_parts(parts, state).await;
+        found.map(|axum::extract::Path(value)| Self(value)).map_err(|rejection| {
+            let kind = match &rejection {
+                PathRejection::MissingPathParams(_) => Kind::Internal,
+                _ => Kind::BadRequest,
+            };
+            Problem::new(kind, format!("the path does not fit: {}", cause(&rejection.body_text())))
+                .hint("/openapi.json says what this part of the path looks like")
+        })
+    }
+}
+
+impl<T: DeserializeOwned, S: Send + Sync> FromRequestParts<S> for Query<T> {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
+        let found = axum::extract::Query::<T>::from_request_parts(parts, state).await;
+        found.map(|axum::extract::Query(value)| Self(value)).map_err(|rejection: QueryRejection| {
+            let detail = format!("the query does not fit: {}", cause(&rejection.body_text()));
+            Problem::new(Kind::BadRequest, detail)
+                .hint("/openapi.json lists the parameters of this path")
+        })
+    }
+}
+
+fn not_taken(rejection: &JsonRejection) -> Problem {
+    match rejection {
+        JsonRejection::MissingJsonContentType(_) => not_json(),
+        JsonRejection::JsonSyntaxError(error) => {
+            let detail = format!("the body is not JSON: {}", cause(&error.body_text()));
+            Problem::new(Kind::BadRequest, detail).hint("send one JSON object")
+        }
+        JsonRejection::JsonDataError(error) => {
+            let detail = format!("the body does not fit: {}", cause(&error.body_text()));
+            Problem::new(Kind::Invalid, detail)
+                .hint("/openapi.json says what the body of this path looks like")
+        }
+        JsonRejection::BytesRejection(error) if error.status() == StatusCode::PAYLOAD_TOO_LARGE => {
+            Problem::new(Kind::TooLarge, "the body is larger than this path takes")
+                .hint("send only the members that /openapi.json describes")
+        }
+        JsonRejection::BytesRejection(error) if is_caused_by_slowness(error) => {
+            Problem::new(Kind::TooSlow, "the body did not arrive in time")
+                .hint("send the whole body at once")
+        }
+        _ => Problem::new(Kind::BadRequest, "the body ended before its end")
+            .hint("send as many bytes as Content-Length says"),
+    }
+}
+
+/// The refusal of a body that is not called JSON.
+pub(super) fn not_json() -> Problem {
+    Problem::new(Kind::NotJson, "the body is not sent as application/json")
+        .hint("send a JSON body with the header `Content-Type: application/json`")
+}
+
+fn is_caused_by_slowness(error: &(dyn Error + 'static)) -> bool {
+    let mut next = Some(error);
+    while let Some(error) = next {
+        if error.is::<TooSlow>() {
+            return true;
+        }
+        next = error.source();
+    }
+    false
+}
+
+/// The part after axum's own words.
+fn cause(text: &str) -> &str {
+    text.split_once(": ").map_or(text, |(_, cause)| cause)
+}
