@@ -114,6 +114,7 @@ Examples:
   gpulock run --no-wait -- nvidia-smi || echo busy
 
 The command sees CUDA_VISIBLE_DEVICES, GPULOCK_LEASE_ID, GPULOCK_TOKEN and GPULOCK_LEASE_GPUS.
+It may tell how far it is: echo 'progress 45 frame 100' >&$GPULOCK_PROGRESS_FD
 If several processes are left when it ends, they are stopped before the GPUs go on.";
 
 const RELEASE_EXAMPLES: &str = "\

@@ -7,6 +7,7 @@
 
 mod child;
 mod lookup;
+mod progress;
 mod signals;
 mod supervise;
 mod terminal;

@@ -13,10 +13,13 @@ mod cli {
     mod configuration;
     mod deadlines;
     mod death;
+    mod deploy;
     mod generated;
+    mod guides;
     mod history;
     mod mounts;
     mod program;
+    mod progress;
     mod pseudo_terminal;
     mod queue;
     mod redis;

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use gpulock::config::{Config, Severity, Sources};
+use gpulock::config::{Config, Origin, Severity, Sources};
 use gpulock::core::{Incident, LeaseId, LeaseRef, SeizeMode, TaskName, Token};
 use gpulock::store::{Scope, Store, Wanted};
 use gpulock::{DefaultPlace, Options, connect};
@@ -26,6 +26,7 @@ static CLIENTS: Living<gpulock::Client> = Living::new();
 #[pyclass(frozen, module = "gpulock._gpulock")]
 pub(crate) struct Client {
     inner: ManuallyDrop<Arc<gpulock::Client>>,
+    stores: ManuallyDrop<Stores>,
     asked: Wish,
     config: Box<Config>,
     pool: String,
@@ -46,35 +47,70 @@ struct Wish {
     client_name: Option<String>,
 }
 
-/// A store that was opened for a client.
-struct Opened {
-    config: Config,
-    config_file: Option<PathBuf>,
+/// A configuration that was read.
+#[derive(Clone)]
+struct Reading {
+    config: Box<Config>,
+    file: Option<PathBuf>,
     warnings: Vec<String>,
-    place: String,
+}
+
+/// A store that was opened for a client.
+#[derive(Clone)]
+struct Stores {
+    store: Arc<dyn Store>,
     /// The same store for the threads of callers.
     direct: Arc<dyn Store>,
+    place: String,
 }
 
 impl Client {
+    /// Reads the configuration and opens the store.
     fn open(py: Python<'_>, asked: Wish) -> PyResult<Self> {
+        let reading = py.detach(|| Reading::of(&asked))?;
+        Self::connect(py, asked, reading)
+    }
+
+    /// Opens the store that a configuration names.
+    fn connect(py: Python<'_>, asked: Wish, mut reading: Reading) -> PyResult<Self> {
+        let config = reading.config.clone();
+        let (_, (stores, notices)) = open(py, move || {
+            let (stores, notices) = Stores::open(&config)?;
+            Ok((Arc::clone(&stores.store), (stores, notices)))
+        })?;
+        reading.warnings.extend(notices);
+        Self::build(asked, reading, stores)
+    }
+
+    fn build(asked: Wish, reading: Reading, stores: Stores) -> PyResult<Self> {
         let handle = runtime::handle()?;
-        let wish = asked.clone();
-        let (store, opened) = open(py, move || Opened::open(&wish))?;
-        let Opened { config, config_file, warnings, place, direct } = opened;
-        let mut options = Options::from(&config);
+        let Reading { config, file: config_file, warnings } = reading;
+        let mut options = Options::from(&*config);
         options.pool = config.pool.parse().map_err(gpulock::Error::Name).map_err(Trouble::from)?;
         options.client_name = asked.client_name.clone().unwrap_or_else(|| {
             concat!("gpulock ", env!("CARGO_PKG_VERSION"), " (Python)").to_owned()
         });
         let pool = options.pool.to_string();
-        let builder = gpulock::Client::builder(store).options(options).on(handle);
-        let client = builder.direct(direct).build();
-        let inner = Arc::new(client.map_err(Trouble::from)?);
+        let builder = gpulock::Client::builder(Arc::clone(&stores.store));
+        let builder = builder.options(options).on(handle).direct(Arc::clone(&stores.direct));
+        let inner = Arc::new(builder.build().map_err(Trouble::from)?);
         CLIENTS.add(&inner);
-        let inner = ManuallyDrop::new(inner);
-        let (config, home) = (Box::new(config), Home::here());
-        Ok(Self { inner, asked, config, pool, store: place, config_file, warnings, home })
+        let (inner, store) = (ManuallyDrop::new(inner), stores.place.clone());
+        let (stores, home) = (ManuallyDrop::new(stores), Home::here());
+        Ok(Self { inner, stores, asked, config, pool, store, config_file, warnings, home })
+    }
+
+    /// What it was made from.
+    fn reading(&self) -> Reading {
+        let (config, file) = (self.config.clone(), self.config_file.clone());
+        Reading { config, file, warnings: Vec::new() }
+    }
+
+    /// Reads the file again.
+    fn read_again(&self, py: Python<'_>) -> PyResult<Reading> {
+        let config = self.config_file.clone().or_else(|| self.asked.config.clone());
+        let asked = Wish { config, ..self.asked.clone() };
+        Ok(py.detach(|| Reading::of(&asked))?)
     }
 
     pub(crate) fn here(&self) -> Result<&gpulock::Client, Trouble> {
@@ -200,7 +236,23 @@ impl Client {
 
     fn again(&self, py: Python<'_>) -> PyResult<Self> {
         self.here()?;
-        Self::open(py, self.asked.clone())
+        Self::connect(py, self.asked.clone(), self.reading())
+    }
+
+    fn renewed(&self, py: Python<'_>) -> PyResult<(Self, Vec<&'static str>)> {
+        self.here()?;
+        let mut reading = self.read_again(py)?;
+        let pinned = reading.pin(&self.config, |_| true);
+        Ok((Self::build(self.asked.clone(), reading, (*self.stores).clone())?, pinned))
+    }
+
+    #[pyo3(signature = (as_it_was = false))]
+    fn inherited(&self, py: Python<'_>, as_it_was: bool) -> PyResult<(Self, Vec<&'static str>)> {
+        let mut reading = if as_it_was { self.reading() } else { self.read_again(py)? };
+        // A child may be told by variables of its own.
+        let from_file = |origin: &Origin| !matches!(origin, Origin::Environment { .. });
+        let pinned = reading.pin(&self.config, from_file);
+        Ok((Self::connect(py, self.asked.clone(), reading)?, pinned))
     }
 }
 
@@ -211,15 +263,19 @@ impl Drop for Client {
         }
         // SAFETY: `self` is being dropped, so it is not used again.
         #[expect(unsafe_code, reason = "in a forked child it must not be dropped")]
-        let client = unsafe { ManuallyDrop::take(&mut self.inner) };
+        let (client, stores) =
+            unsafe { (ManuallyDrop::take(&mut self.inner), ManuallyDrop::take(&mut self.stores)) };
         if let Ok(handle) = runtime::handle() {
-            handle.spawn(settled(client));
+            handle.spawn(async move {
+                settled(client).await;
+                drop(stores);
+            });
         }
     }
 }
 
-impl Opened {
-    fn open(wish: &Wish) -> Result<(Arc<dyn Store>, Self), Trouble> {
+impl Reading {
+    fn of(wish: &Wish) -> Result<Self, Trouble> {
         let mut sources = Sources { file: wish.config.clone(), ..Sources::of_process() };
         let flags = [("store", &wish.store), ("pool", &wish.pool)];
         for (key, value) in flags {
@@ -227,29 +283,52 @@ impl Opened {
         }
         let loaded = Config::load(&sources)?;
         let findings = loaded.warnings.iter().filter(|found| found.severity == Severity::Warning);
-        let mut warnings: Vec<_> = findings
+        let warnings = findings
             .map(|found| format!("{}: {}\nhint: {}", found.place, found.message, found.hint))
             .collect();
-        let (store, place) = match &loaded.config.store {
-            Some(url) => (connect(url.reveal())?, url.to_string()),
-            None => {
-                let place = DefaultPlace::find(|name| std::env::var(name).ok());
-                place.prepare()?;
-                let is_new = !place.path().exists();
-                let store = connect(&place.url())?;
-                if is_new || matches!(place, DefaultPlace::Excluded(_)) {
-                    warnings.extend(place.notice());
-                }
-                (store, place.url())
-            }
-        };
-        let direct = match &loaded.config.store {
+        // The process may go to another folder before it reads the file again.
+        let file = loaded.file.map(|file| std::path::absolute(&file).unwrap_or(file));
+        Ok(Self { config: Box::new(loaded.config), file, warnings })
+    }
+
+    /// Keeps store and pool as they were where their new origin is one that `pins`, and says
+    /// which of them that has changed.
+    fn pin(&mut self, before: &Config, pins: impl Fn(&Origin) -> bool) -> Vec<&'static str> {
+        let now = &mut *self.config;
+        let mut pinned = Vec::new();
+        if now.store != before.store && pins(&now.origin("store")) {
+            now.store.clone_from(&before.store);
+            pinned.push("store");
+        }
+        if now.pool != before.pool && pins(&now.origin("pool")) {
+            now.pool.clone_from(&before.pool);
+            pinned.push("pool");
+        }
+        pinned
+    }
+}
+
+impl Stores {
+    /// Opens the store, and says who shares it if that could surprise.
+    fn open(config: &Config) -> Result<(Self, Option<String>), Trouble> {
+        let Some(url) = &config.store else { return Self::default_place() };
+        let store = connect(url.reveal())?;
+        let direct = match store.scope() {
             // A connection belongs to the threads of one runtime.
-            Some(url) if store.scope() == Scope::Network => connect(url.reveal())?,
+            Scope::Network => connect(url.reveal())?,
             _ => Arc::clone(&store),
         };
-        let (config, config_file) = (loaded.config, loaded.file);
-        Ok((store, Self { config, config_file, warnings, place, direct }))
+        Ok((Self { store, direct, place: url.to_string() }, None))
+    }
+
+    fn default_place() -> Result<(Self, Option<String>), Trouble> {
+        let place = DefaultPlace::find(|name| std::env::var(name).ok());
+        place.prepare()?;
+        let is_new = !place.path().exists();
+        let store = connect(&place.url())?;
+        let surprises = is_new || matches!(place, DefaultPlace::Excluded(_));
+        let notice = place.notice().filter(|_| surprises);
+        Ok((Self { direct: Arc::clone(&store), store, place: place.url() }, notice))
     }
 }
 

@@ -24,6 +24,7 @@ use std::process::Command;
 use gpulock::core::ProcessGroup;
 use gpulock::process;
 use nix::unistd::{ForkResult, fork};
+use rustix::io::{FdFlags, fcntl_setfd};
 use rustix::pipe::{PipeFlags, pipe_with};
 use rustix::process::{
     Pid, Signal, WaitId, WaitIdOptions, getpid, getppid, kill_process_group,
@@ -33,6 +34,7 @@ use tokio::signal::unix::SignalKind;
 
 use crate::exit::{Code, Failure};
 
+use super::progress::{self, Listener};
 use super::signals::Signals;
 
 /// A command at its gate, or running.
@@ -43,6 +45,8 @@ pub(crate) struct Child {
     gate: Option<File>,
     /// Tells why the command could not be executed; ends without a word if it could.
     trouble: File,
+    /// Through it the command may tell how far it is, if anybody listens.
+    progress: Option<progress::Pipe>,
 }
 
 /// What happens to a child.
@@ -66,6 +70,8 @@ impl Child {
                 format!("a process for the command cannot be started: {error}"),
             )
         };
+        // First: a shell can name the numbers up to 9 only.
+        let (progress, progress_in) = progress::Pipe::new().map_err(failed)?;
         let (gate_out, gate) = pipe().map_err(failed)?;
         let (trouble, trouble_in) = pipe().map_err(failed)?;
         let parent = getpid();
@@ -75,15 +81,16 @@ impl Child {
         let forked = unsafe { fork() };
         match forked.map_err(|error| failed(error.into()))? {
             ForkResult::Child => {
-                drop((gate, trouble));
-                std::process::exit(wait_at_gate(parent, gate_out, trouble_in))
+                drop((gate, trouble, progress));
+                let ends = Ends { gate: gate_out, trouble: trouble_in, progress: progress_in };
+                std::process::exit(wait_at_gate(parent, ends))
             }
             ForkResult::Parent { child } => {
                 let pid = Pid::from_raw(child.as_raw());
                 let pid = pid.ok_or_else(|| failed(io::Error::other("the child has no number")))?;
                 // The child does the same: whoever is first, the group is there from now on.
                 setpgid(Some(pid), Some(pid)).map_err(|error| failed(error.into()))?;
-                Ok(Self { pid, gate: Some(gate), trouble })
+                Ok(Self { pid, gate: Some(gate), trouble, progress: Some(progress) })
             }
         }
     }
@@ -96,6 +103,12 @@ impl Child {
     /// The group's number.
     pub(super) fn group_id(&self) -> Pid {
         self.pid
+    }
+
+    /// Listens to what it tells of its progress, with the variables by which it finds the pipe.
+    pub(super) fn listen(&mut self) -> io::Result<(Listener, [(&'static str, String); 2])> {
+        let pipe = self.progress.take();
+        pipe.ok_or_else(|| io::Error::other("somebody listens already"))?.listen()
     }
 
     /// Lets it become the command.
@@ -219,20 +232,31 @@ impl Orders<'_> {
     }
 }
 
+/// The child's ends of the pipes between it and its parent.
+struct Ends {
+    gate: File,
+    trouble: File,
+    progress: File,
+}
+
 /// The child before it becomes the command. Returns only if the gate stays shut or the
 /// command cannot be executed: then with an exit code, which nobody reads.
-fn wait_at_gate(parent: Pid, mut gate: File, mut trouble: File) -> i32 {
+fn wait_at_gate(parent: Pid, mut ends: Ends) -> i32 {
     let ready = set_parent_process_death_signal(Some(Signal::KILL));
     // If the parent died before that was arranged, nobody will open the gate.
     if ready.is_err() || getppid() != Some(parent) || setpgid(None, None).is_err() {
         return 1;
     }
     let mut orders = Vec::new();
-    let arrived = gate.read_to_end(&mut orders).is_ok();
+    let arrived = ends.gate.read_to_end(&mut orders).is_ok();
     let Some(mut command) = Orders::read(&orders).filter(|_| arrived) else { return 1 };
+    let is_listened_to = command.get_envs().any(|(name, _)| name == progress::NUMBER);
+    if is_listened_to && fcntl_setfd(&ends.progress, FdFlags::empty()).is_err() {
+        return 1;
+    }
     let number = command.exec().raw_os_error().unwrap_or_default();
     // The parent that would read it may be gone.
-    let _ = trouble.write_all(&number.to_ne_bytes());
+    let _ = ends.trouble.write_all(&number.to_ne_bytes());
     1
 }
 

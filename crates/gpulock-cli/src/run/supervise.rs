@@ -14,6 +14,7 @@ use crate::output;
 use crate::session::Session;
 
 use super::child::{Child, News, Orders, not_started};
+use super::progress::Listener;
 use super::signals::Signals;
 use super::terminal::Terminal;
 
@@ -59,11 +60,15 @@ impl Supervisor {
         let group = self.child.group().map_err(|error| {
             Failure::new(Code::Internal, format!("the command's group cannot be seen: {error}"))
         })?;
+        let (mut progress, variables) = self.child.listen().map_err(|error| {
+            Failure::new(Code::Internal, format!("the command cannot be listened to: {error}"))
+        })?;
         // Without this word nothing is executed: the gate stays shut when `child` is dropped.
         self.lease.claim(group).await?;
         orders.environment.extend(self.environment());
+        orders.environment.extend(variables);
         self.child.open_gate(&orders);
-        let end = self.supervise(group).await;
+        let end = self.supervise(group, &mut progress).await;
         self.terminal.take_back();
         // Whatever the end was, also if the command could not be watched to it.
         if !self.stop_what_is_left(group).await {
@@ -119,7 +124,11 @@ impl Supervisor {
         environment
     }
 
-    async fn supervise(&mut self, group: ProcessGroup) -> Result<End, Failure> {
+    async fn supervise(
+        &mut self,
+        group: ProcessGroup,
+        progress: &mut Listener,
+    ) -> Result<End, Failure> {
         let mut asked_to_stop = false;
         loop {
             let state = self.state.borrow_and_update().clone();
@@ -151,6 +160,7 @@ impl Supervisor {
                 signal = self.signals.next() => self.pass_on(signal),
                 // A client that is gone changes nothing any more; the deadline stays.
                 _ = self.state.changed() => {}
+                word = progress.next() => self.lease.progress(word.percent, word.message),
                 () = tokio::time::sleep(last_moment.left().min(Duration::from_secs(1))) => {}
             }
         }

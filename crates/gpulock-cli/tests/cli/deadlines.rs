@@ -46,6 +46,40 @@ fn a_deaf_command_of_a_stopped_run_is_killed_before_the_next_one_runs() {
 }
 
 #[test]
+fn a_deaf_command_whose_lease_is_taken_is_killed_by_its_own_run() {
+    let mut scene = Scene::new();
+    scene.set_lock("stop_grace", "500ms");
+    let script =
+        "trap 'echo asked > asked' TERM; echo $$ > worker.pid; while :; do sleep 0.02; done";
+    let holder = scene.start_run("worker", &[], script);
+    let worker = scene.wait_for_pid("worker.pid");
+    scene.gpulock(&["release", "gpu_lock:0", "--force", "--reason", "stuck since noon"]).expect(0);
+    holder.ended().expect(76);
+    // Nobody waits, so nobody else stopped it.
+    assert_eq!((scene.read("asked").as_str(), lives(worker)), ("asked\n", false));
+}
+
+#[test]
+fn a_command_that_was_asked_to_stop_may_take_its_time() {
+    let scene = short_leases();
+    let script = "trap 'echo asked > asked' TERM; echo $$ > worker.pid
+        until [ -e finish ]; do sleep 0.02; done; exit 4";
+    let mut holder = scene.start_run("worker", &[], script);
+    scene.wait_for_pid("worker.pid");
+    scene.gpulock(&["release", "gpu_lock:0", "--ask", "--reason", "maintenance"]).expect(0);
+    assert_eq!(scene.wait_for_line("asked"), "asked");
+    // Longer than both the grace and a lease without heartbeats.
+    until("it has been renewed since", || {
+        let lease = scene.lease();
+        assert_eq!(lease["state"], "stopping", "{lease}");
+        lease["age_seconds"].as_f64().unwrap() > 3.0
+    });
+    assert!(!holder.has_ended());
+    scene.write("finish", "");
+    holder.ended().expect(4);
+}
+
+#[test]
 fn a_run_that_wakes_up_too_late_stops_its_command_itself() {
     let scene = short_leases();
     let holder = scene.start_run("worker", &[], OBEDIENT);

@@ -56,7 +56,9 @@ fn the_page_of_variables_names_only_variables_that_the_program_uses() {
 #[test]
 fn every_variable_that_the_program_reads_or_sets_is_on_a_page() {
     let pages = read("docs/reference/environment.md") + &read("docs/reference/configuration.md");
-    for file in ["session.rs", "commands/verify.rs", "run/supervise.rs", "output.rs"] {
+    let files =
+        ["session.rs", "commands/verify.rs", "run/supervise.rs", "run/progress.rs", "output.rs"];
+    for file in files {
         let source = read(&format!("crates/gpulock-cli/src/{file}"));
         for variable in source.split('"').skip(1).step_by(2).filter(|text| is_variable(text)) {
             assert!(pages.contains(&format!("`{variable}`")), "{variable} of {file}");
@@ -129,12 +131,12 @@ fn compare(page: &str, current: &str) {
     );
 }
 
-fn root() -> PathBuf {
+pub(super) fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
 }
 
 /// A file of the repository, by its path from the root.
-fn read(path: &str) -> String {
+pub(super) fn read(path: &str) -> String {
     fs::read_to_string(root().join(path)).unwrap_or_else(|error| panic!("{path}: {error}"))
 }
 
@@ -196,7 +198,7 @@ fn shell_lines(page: &str) -> Vec<String> {
 
 /// The words of a call of `gpulock`, up to what the shell does with it; `None` for any other
 /// line. Good enough for what a page shows: quotes without escapes, no substitution.
-fn gpulock_words(line: &str) -> Option<Vec<String>> {
+pub(super) fn gpulock_words(line: &str) -> Option<Vec<String>> {
     let (mut words, mut word, mut quote) = (Vec::new(), None::<String>, None);
     for c in line.chars() {
         match (c, quote) {

@@ -18,6 +18,7 @@ import logging
 from typing import TYPE_CHECKING
 
 from gpulock._gpulock import __version__
+from gpulock._progress import progress
 from gpulock.client import Client
 from gpulock.decorator import gpu_lock
 from gpulock.errors import (
@@ -53,6 +54,7 @@ __all__ = [
     "gpu_lock",
     "lease",
     "on_release",
+    "progress",
 ]
 
 logging.getLogger("gpulock").addHandler(logging.NullHandler())

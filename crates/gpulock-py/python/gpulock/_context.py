@@ -65,10 +65,9 @@ def is_inside() -> bool:
 def current() -> Lease:
     """The innermost lease that is held around the running code, also if a task or thread that
     inherited the context asks. Raises `GpuLockError` if there is none."""
-    for entry in reversed(_entries.get()):
-        lease = _lease(entry)
-        if lease is not None:
-            return lease
+    lease = innermost()
+    if lease is not None:
+        return lease
     raise GpuLockError(
         "no lease is held here",
         {
@@ -76,6 +75,15 @@ def current() -> Lease:
             "hint": "call it inside `with gpulock.lease(...)` or a function under @gpu_lock()",
         },
     )
+
+
+def innermost() -> Lease | None:
+    """As `current()`; None if there is none."""
+    for entry in reversed(_entries.get()):
+        lease = _lease(entry)
+        if lease is not None:
+            return lease
+    return None
 
 
 def covering(request: Request, place: tuple[str, str]) -> Lease | None:

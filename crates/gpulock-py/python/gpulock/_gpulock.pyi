@@ -169,7 +169,13 @@ class Client:
     def settle(self, patience: float) -> Operation[bool]:
         """Waits until nothing is left to be said to the store."""
     def again(self) -> Client:
-        """A new client with the same settings on a new connection."""
+        """A new client with the same values on a new connection."""
+    def renewed(self) -> tuple[Client, list[str]]:
+        """A client with the present values of the configuration file on the same connections.
+        Store and pool stay; says which of "store" and "pool" the file names otherwise now."""
+    def inherited(self, as_it_was: bool = False) -> tuple[Client, list[str]]:
+        """The same on a new connection, in a child after a fork. Store and pool stay unless a
+        variable of the environment names others. `as_it_was`: with the parent's values."""
 
 @final
 class Lease:

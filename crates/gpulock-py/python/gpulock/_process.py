@@ -31,21 +31,21 @@ _Stamp = tuple[int, int, int]
 
 
 class Opened:
-    """A client, and what it was opened with."""
+    """A client, and the state of the file that it was made from."""
 
     __slots__ = ("client", "file", "looked_at", "refused", "settings", "stamp")
 
-    def __init__(self, key: Key, file: str | None = None) -> None:
-        store, config, pool = key
-        self.client = _gpulock.Client(store, file or config, pool)
-        self.settings: dict[str, Any] = self.client.settings()
-        found = self.client.config_file
+    def __init__(self, client: _gpulock.Client, stamp: _Stamp | None = None) -> None:
+        """`stamp`: of the file before it was read, where that is known."""
+        self.client = client
+        self.settings: dict[str, Any] = client.settings()
+        found = client.config_file
         self.file = None if found is None else os.path.abspath(found)
-        self.stamp = None if self.file is None else _stamp(self.file)
+        self.stamp = _stamp(self.file) if stamp is None and self.file is not None else stamp
         self.looked_at = time.monotonic()
         # The state of the file that was last refused.
         self.refused: _Stamp | None = None
-        for warning in self.client.warnings:
+        for warning in client.warnings:
             logger.warning("%s", warning)
 
 
@@ -54,13 +54,24 @@ class _Clients:
 
     def __init__(self) -> None:
         self.by_key: dict[Key, Opened] = {}
+        # Those of the parent at the fork, for their values.
+        self.inherited: dict[Key, Opened] = {}
         self.lock = threading.Lock()
         self.told_disabled = False
+        # What was said of which state of a file.
+        self.told: dict[tuple[str, str], _Stamp | None] = {}
 
     def forget_parent(self) -> None:
         """In a child after a fork: the parent's clients are not this process's."""
+        self.inherited = {**self.inherited, **self.by_key}
         self.by_key, self.lock = {}, threading.Lock()
         _gpulock.after_fork_in_child()
+
+    def tell_once(self, level: int, file: str, stamp: _Stamp | None, text: str) -> None:
+        """Says something of a state of a file, which several clients may find out."""
+        if self.told.get((file, text), ()) != stamp:
+            self.told[file, text] = stamp
+            logger.log(level, "%s", text)
 
 
 _clients = _Clients()
@@ -83,6 +94,7 @@ def forget_clients() -> None:
     """Opens every client anew when it is next needed. Leases that are held stay held."""
     with _clients.lock:
         _clients.by_key.clear()
+        _clients.inherited.clear()
 
 
 def is_disabled() -> bool:
@@ -96,33 +108,72 @@ def is_disabled() -> bool:
 
 
 def _open(key: Key) -> Opened:
+    parents = _clients.inherited.get(key)
     try:
-        return Opened(key)
+        if parents is not None and parents.file is not None:
+            return _inherit(parents)
+        store, config, pool = key
+        return Opened(_gpulock.Client(store, config, pool))
     except _gpulock.Failure as failure:
         raise error_for(failure) from None
 
 
+def _inherit(parents: Opened) -> Opened:
+    """What a child of a fork goes on with: the present file, or its parent's values."""
+    assert parents.file is not None
+    stamp = _stamp(parents.file)
+    try:
+        client, pinned = parents.client.inherited()
+    except _gpulock.Failure as failure:
+        if failure.kind != "config":
+            raise
+        _tell_refusal(parents.file, stamp, failure)
+        client, _ = parents.client.inherited(as_it_was=True)
+        fresh = Opened(client, parents.stamp)
+        fresh.refused = stamp
+        return fresh
+    _tell_pinned(parents.file, stamp, pinned)
+    return Opened(client, stamp)
+
+
 def _look_again(key: Key, found: Opened) -> Opened:
-    """Opens the client anew if its file has changed; one caller at a time looks."""
+    """Takes the file over if it has changed; one caller at a time looks."""
     if found.file is None or not _clients.lock.acquire(blocking=False):
         return found
+    stamp = None
     try:
         found.looked_at = time.monotonic()
         stamp = _stamp(found.file)
-        # Without a file it is probably being replaced, and the store could be another one.
+        # Without a file it is probably being replaced.
         if stamp in (None, found.stamp, found.refused):
             return found
         found.refused = stamp
-        _clients.by_key[key] = fresh = Opened(key, found.file)
-        logger.info("%s has changed and is in force", found.file)
+        client, pinned = found.client.renewed()
+        _clients.by_key[key] = fresh = Opened(client, stamp)
+        _clients.tell_once(logging.INFO, found.file, stamp, f"{found.file} is in force as changed")
+        _tell_pinned(found.file, stamp, pinned)
         return fresh
     except _gpulock.Failure as failure:
-        hint = f"\nhint: {failure.hint}" if failure.hint else ""
-        text = "%s has changed but is refused, the old values stay: %s%s"
-        logger.error(text, found.file, failure.message, hint)
+        _tell_refusal(found.file, stamp, failure)
         return found
     finally:
         _clients.lock.release()
+
+
+def _tell_refusal(file: str, stamp: _Stamp | None, failure: _gpulock.Failure) -> None:
+    hint = f"\nhint: {failure.hint}" if failure.hint else ""
+    text = f"{file} has changed but is refused, the old values stay: {failure.message}{hint}"
+    _clients.tell_once(logging.ERROR, file, stamp, text)
+
+
+def _tell_pinned(file: str, stamp: _Stamp | None, keys: list[str]) -> None:
+    if not keys:
+        return
+    text = (
+        f"{file} names another {' and '.join(keys)}, which this process does not take over\n"
+        "hint: restart it, and everything else that uses the old one"
+    )
+    _clients.tell_once(logging.ERROR, file, stamp, text)
 
 
 def _stamp(file: str) -> _Stamp | None:
