@@ -14,6 +14,7 @@ mod input;
 mod journal;
 mod leadership;
 mod logging;
+mod mailboxes;
 mod monitor;
 mod notes;
 pub(crate) mod openapi;
@@ -50,6 +51,7 @@ use guard::{Guard, Policy};
 use health::Readiness;
 use journal::Journal;
 use leadership::{Leadership, monitor_pool};
+use mailboxes::Mailboxes;
 use monitor::Monitor;
 use picture::{Picture, Pictures};
 use server::Limits;
@@ -70,6 +72,8 @@ pub(crate) struct Daemon {
     monitor: Monitor,
     /// Requests that wait for GPUs or for news.
     waits: Waits,
+    /// Of clients whose store this daemon is.
+    mailboxes: Mailboxes,
     /// Ends streams and waits when the daemon does.
     shutdown: CancellationToken,
 }
@@ -87,6 +91,7 @@ impl Daemon {
             leadership: Leadership::new(Arc::clone(&store), session.config())?,
             monitor: Monitor::default(),
             waits: Waits::default(),
+            mailboxes: Mailboxes::default(),
             shutdown,
             store,
         })

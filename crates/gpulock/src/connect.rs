@@ -32,7 +32,8 @@ pub fn connect(url: &str) -> Result<Arc<dyn Store>, StoreError> {
         Some(("redis" | "rediss" | "redis+unix" | "redis+sentinel" | "redis+cluster", _)) => {
             Ok(Arc::new(crate::store::redis::RedisStore::open(url)?))
         }
-        Some(("http" | "https", _)) => Err(bad("this version has no HTTP store")),
+        #[cfg(feature = "http")]
+        Some(("http" | "https", _)) => Ok(Arc::new(crate::store::http::HttpStore::open(url)?)),
         _ => Err(bad("its scheme is unknown")),
     }
 }

@@ -49,6 +49,8 @@ use gpulock_core::{
 
 #[cfg(feature = "conformance")]
 pub mod faulty;
+#[cfg(feature = "http")]
+pub mod http;
 mod journal;
 mod lock_keys;
 pub mod memory;
@@ -369,7 +371,7 @@ impl StoreError {
             Self::Foreign(_) => "choose another file with --store sqlite:///PATH; this one was left as it is".to_owned(),
             Self::Newer { .. } => "upgrade this gpulock; the store was left as it is".to_owned(),
             Self::Replaced(_) => "leases in the old file are lost to newcomers: let running work end, then start again".to_owned(),
-            Self::BadUrl { .. } => "stores look like sqlite:///PATH/FILE.db, redis://[USER:PASSWORD@]HOST:6379/0, rediss://… (TLS), redis+unix:///PATH, redis+sentinel://HOST,HOST/SERVICE, redis+cluster://HOST,HOST or memory:".to_owned(),
+            Self::BadUrl { .. } => "stores look like sqlite:///PATH/FILE.db, redis://[USER:PASSWORD@]HOST:6379/0, rediss://… (TLS), redis+unix:///PATH, redis+sentinel://HOST,HOST/SERVICE, redis+cluster://HOST,HOST, http://HOST:8788 (a running `gpulock serve`) or memory:".to_owned(),
         })
     }
 }

@@ -8,6 +8,7 @@ mod monitor;
 mod monitoring;
 mod pools;
 mod release;
+mod store;
 mod waits;
 
 use std::sync::Arc;
@@ -53,6 +54,7 @@ pub(crate) fn routes() -> OpenApiRouter<Api> {
         .routes(routes!(leases::renew))
         .routes(routes!(events::events))
         .routes(routes!(alerts::alerts))
+        .merge(store::routes())
 }
 
 /// The pool that a caller means.

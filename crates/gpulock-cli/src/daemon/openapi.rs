@@ -49,13 +49,17 @@ spans are seconds. Errors are problem documents (RFC 9457) with a `hint`. Where 
 tokens, asking needs the role `read` and changing the role `operate`; without tokens it answers \
 its own host alone and asks for none.";
 
-const TAGS: [(&str, &str); 7] = [
+const TAGS: [(&str, &str); 8] = [
     ("leases", "Leases for callers who do without the library."),
     ("pools", "Who holds, who waits, and what happened."),
     ("monitoring", "How the lock is doing; paths and names of the older system."),
     ("heartbeats", "Signs of life of tasks, with or without a GPU."),
     ("monitor", "The monitor and its levels."),
     ("alerts", "What is wrong."),
+    (
+        "store",
+        "What the library asks where its store is `http://…`. Other clients use the leases above.",
+    ),
     ("server", "The server itself."),
 ];
 
