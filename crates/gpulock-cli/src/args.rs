@@ -281,6 +281,10 @@ pub enum Generate {
     },
     /// The document of the HTTP API (OpenAPI 3.1), to standard output.
     Openapi,
+    /// Alerting rules for Prometheus, to standard output.
+    PrometheusRules,
+    /// A board for Grafana, to standard output.
+    GrafanaDashboard,
 }
 
 /// `gpulock serve`

@@ -7,14 +7,17 @@ mod auth;
 mod body;
 mod connection;
 mod failures;
+mod figures;
 mod guard;
 mod health;
 mod hosts;
 mod input;
+mod job_mapping;
 mod journal;
 mod leadership;
 mod logging;
 mod mailboxes;
+pub(crate) mod metrics;
 mod monitor;
 mod notes;
 pub(crate) mod openapi;
@@ -25,11 +28,14 @@ mod settings;
 mod signals;
 mod socket;
 mod statistics;
+#[cfg(test)]
+mod tests;
 mod watchdog;
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use axum::Router;
 use gpulock::config::Config;
@@ -49,6 +55,7 @@ use api::Waits;
 use application::application;
 use guard::{Guard, Policy};
 use health::Readiness;
+use job_mapping::JobMapping;
 use journal::Journal;
 use leadership::{Leadership, monitor_pool};
 use mailboxes::Mailboxes;
@@ -56,6 +63,9 @@ use monitor::Monitor;
 use picture::{Picture, Pictures};
 use server::Limits;
 use settings::Settings;
+
+/// The longest time between two looks at who holds which GPU.
+const JOBS_LOOK: Duration = Duration::from_secs(5);
 
 /// Everything that monitor and API share.
 #[derive(Debug)]
@@ -152,6 +162,33 @@ impl Daemon {
         }
     }
 
+    /// Keeps the folder for dcgm-exporter, if there is to be one.
+    async fn map_jobs(&self, shutdown: &CancellationToken) {
+        let Some(folder) = self.settings.current().server.job_mapping_dir.clone() else { return };
+        let mut mapping = JobMapping::new(folder);
+        let mut news = self.journal.ends();
+        while !shutdown.is_cancelled() {
+            if let Ok(picture) = self.pictures.of(&self.pool).await {
+                let task = |id| picture.view.pool.lease(id).map(|lease| lease.task.to_string());
+                let gpus = picture.status.gpus.iter();
+                let tasks: Vec<_> = gpus.map(|gpu| (gpu.id, gpu.lease_id.and_then(task))).collect();
+                let gpus: Vec<_> =
+                    tasks.iter().map(|(gpu, task)| (*gpu, task.as_deref())).collect();
+                if let Err(error) = mapping.update(&gpus) {
+                    tracing::warn!("server.job_mapping_dir cannot be kept: {error}");
+                }
+            }
+            tokio::select! {
+                _ = news.changed() => {}
+                () = tokio::time::sleep(JOBS_LOOK) => {}
+                () = shutdown.cancelled() => {}
+            }
+        }
+        if let Err(error) = mapping.clear() {
+            tracing::warn!("server.job_mapping_dir cannot be cleared: {error}");
+        }
+    }
+
     /// Something has happened in a pool.
     fn hear(&self, pool: &PoolName, entry: &Entry) {
         let config = self.settings.current();
@@ -202,7 +239,11 @@ pub(crate) async fn serve(what: &Serve, cli: &Cli, session: &Session) -> Result<
         daemon.leadership.stand(wants, &shutdown),
         daemon.journal.follow(&shutdown, |pool, entry| daemon.hear(pool, entry)),
         daemon.learn_gpus(),
-        daemon.settings.follow(&shutdown, |config| Ok(guard.replace(policy(config)?))),
+        daemon.map_jobs(&shutdown),
+        daemon.settings.follow(&shutdown, |config| {
+            guard.replace(policy(config)?);
+            Ok(())
+        }),
         stopping,
     );
     tracing::info!("gpulock serve has ended");

@@ -16,6 +16,7 @@ use pyo3::types::PyDict;
 use crate::bell::span;
 use crate::failure::Trouble;
 use crate::fork::{Home, Living, open};
+use crate::heartbeat::{Heartbeat, read_beat};
 use crate::operation::{Gain, Operation, Plan, Work};
 use crate::request::Asked;
 use crate::{runtime, settings};
@@ -227,6 +228,42 @@ impl Client {
     fn history(&self, limit: usize, task: Option<&str>) -> PyResult<Operation> {
         let wanted = Wanted { limit, task: task.map(task_name).transpose()? };
         self.begin(|client| async move { Ok(Gain::Text(json(&client.history(&wanted).await?))) })
+    }
+
+    #[pyo3(
+        signature = (task_id, status, **options),
+        text_signature = "($self, task_id, status, *, progress=None, message=None, lease_id=None, begins=False)"
+    )]
+    fn beat(
+        &self,
+        task_id: &str,
+        status: &str,
+        options: Option<&Bound<'_, PyDict>>,
+    ) -> PyResult<Operation> {
+        let beat = read_beat(task_id, status, options)?;
+        self.begin(|client| async move {
+            client.beat(&beat).await?;
+            Ok(Gain::Nothing)
+        })
+    }
+
+    #[pyo3(
+        signature = (task_id, **options),
+        text_signature = "($self, task_id, *, progress=None, message=None, lease_id=None, begins=False)"
+    )]
+    fn keep_task(&self, task_id: &str, options: Option<&Bound<'_, PyDict>>) -> PyResult<Heartbeat> {
+        let beat = read_beat(task_id, "running", options)?;
+        let interval = self.config.gpu_lock_monitor.heartbeat.interval;
+        Ok(Heartbeat::begin(self.here()?, beat, interval)?)
+    }
+
+    fn task_heartbeats(&self) -> PyResult<Operation> {
+        self.begin(|client| async move { Ok(Gain::Text(json(&client.task_heartbeats().await?))) })
+    }
+
+    fn forget_task(&self, task_id: &str) -> PyResult<Operation> {
+        let task_id = task_name(task_id)?;
+        self.begin(|client| async move { Ok(Gain::Flag(client.forget_task(&task_id).await?)) })
     }
 
     fn settle(&self, patience: f64) -> PyResult<Operation> {

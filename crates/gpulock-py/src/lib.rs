@@ -12,6 +12,7 @@ mod bell;
 mod client;
 mod failure;
 mod fork;
+mod heartbeat;
 mod lease;
 mod operation;
 mod request;
@@ -30,6 +31,8 @@ mod _gpulock {
     use super::failure::Failure;
     #[pymodule_export]
     use super::fork::{after_fork_in_child, after_fork_in_parent, before_fork};
+    #[pymodule_export]
+    use super::heartbeat::Heartbeat;
     #[pymodule_export]
     use super::lease::{Lease, LeaseState, Watch};
     #[pymodule_export]

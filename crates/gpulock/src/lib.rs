@@ -64,5 +64,6 @@ pub use request::{Acquiring, Begun, RequestBuilder};
 pub use status::{
     GpuState, GpuStatus, LeaseStateName, LeaseStatus, PoolStatus, WaiterStatus, WantsStatus,
 };
+pub use tasks::{KeptTask, LastWord, TaskHeartbeat};
 pub use text::brief;
 pub use wait::{Polling, WaitState};

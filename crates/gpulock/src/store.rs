@@ -32,7 +32,7 @@
 //!    [`TASK_RECORD_CAP`] are kept of a pool; a new one pushes out the one that has been silent
 //!    longest.
 //! 10. An error says whether trying again can help ([`StoreError::is_transient`]). A store
-//!    that is damaged, foreign or newer is refused and left as it is.
+//!     that is damaged, foreign or newer is refused and left as it is.
 //!
 //! The suite `gpulock::conformance` (feature `conformance`) tests each promise by name on
 //! any store.

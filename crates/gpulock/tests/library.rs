@@ -20,5 +20,6 @@ mod library {
     mod redis_restarts;
     mod stores;
     mod support;
+    mod tasks;
     mod waiting;
 }

@@ -1,5 +1,10 @@
 //! `gpulock generate`: files for other programs.
 
+mod dashboard;
+mod rules;
+#[cfg(test)]
+mod tests;
+
 use std::io;
 use std::path::Path;
 
@@ -25,6 +30,8 @@ pub(crate) fn generate(what: &Generate) -> Result<Code, Failure> {
                 format!("manual pages cannot be written to {}: {error}", folder.display()),
             )
         })?,
+        Generate::PrometheusRules => output::data(rules::file().trim_end()),
+        Generate::GrafanaDashboard => output::data(&dashboard::file()),
     }
     Ok(Code::Ok)
 }

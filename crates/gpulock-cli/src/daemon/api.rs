@@ -4,6 +4,7 @@ mod alerts;
 mod events;
 mod heartbeats;
 mod leases;
+mod metrics;
 mod monitor;
 mod monitoring;
 mod pools;
@@ -54,6 +55,7 @@ pub(crate) fn routes() -> OpenApiRouter<Api> {
         .routes(routes!(leases::renew))
         .routes(routes!(events::events))
         .routes(routes!(alerts::alerts))
+        .routes(routes!(metrics::metrics))
         .merge(store::routes())
 }
 

@@ -29,7 +29,12 @@ const PATIENCE: Duration = Duration::from_secs(5);
 #[derive(Clone)]
 pub(crate) struct Readiness {
     ask: Ask,
-    last: Arc<Mutex<Option<(Instant, Result<(), String>)>>>,
+    last: Arc<Mutex<Option<Answer>>>,
+}
+
+struct Answer {
+    when: Instant,
+    outcome: Result<(), String>,
 }
 
 /// That it does.
@@ -48,14 +53,12 @@ impl Readiness {
 
     async fn now(&self) -> Result<(), String> {
         let mut last = self.last.lock().await;
-        if let Some((when, outcome)) = &*last
-            && when.elapsed() < FRESH
-        {
-            return outcome.clone();
+        if let Some(answer) = last.as_ref().filter(|answer| answer.when.elapsed() < FRESH) {
+            return answer.outcome.clone();
         }
         let slow = || Err("the store did not answer in time".to_owned());
         let outcome = timeout(PATIENCE, (self.ask)()).await.unwrap_or_else(|_| slow());
-        *last = Some((Instant::now(), outcome.clone()));
+        *last = Some(Answer { when: Instant::now(), outcome: outcome.clone() });
         outcome
     }
 }

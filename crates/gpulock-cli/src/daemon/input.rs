@@ -3,18 +3,21 @@
 
 use std::error::Error;
 
-use axum::extract::rejection::{JsonRejection, PathRejection, QueryRejection};
+use axum::body::Bytes;
+use axum::extract::rejection::{BytesRejection, JsonRejection, PathRejection, QueryRejection};
 use axum::extract::{FromRequest, FromRequestParts, Request};
-use axum::http::StatusCode;
 use axum::http::request::Parts;
+use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
-use serde::de::DeserializeOwned;
+use serde::de::{DeserializeOwned, IgnoredAny};
 
 use super::body::TooSlow;
 use super::problem::{Kind, Problem};
 
-/// A JSON body, read or sent.
+const SEE_BODY: &str = "/openapi.json says what the body of this path looks like";
+
+/// A JSON body, read or sent. What is read is an object.
 #[derive(Clone, Debug)]
 pub(crate) struct Json<T>(pub(crate) T);
 
@@ -30,7 +33,17 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Json<T> {
     type Rejection = Problem;
 
     async fn from_request(request: Request, state: &S) -> Result<Self, Problem> {
-        match axum::Json::<T>::from_request(request, state).await {
+        if !request.headers().contains_key(header::CONTENT_TYPE) {
+            return Err(not_json());
+        }
+        let bytes = Bytes::from_request(request, state).await.map_err(|error| unread(&error))?;
+        // serde would take a list for a struct too.
+        let is_object = bytes.trim_ascii_start().first() == Some(&b'{');
+        if !is_object && serde_json::from_slice::<IgnoredAny>(&bytes).is_ok() {
+            let problem = Problem::new(Kind::Invalid, "the body is JSON and not an object");
+            return Err(problem.hint(SEE_BODY));
+        }
+        match axum::Json::<T>::from_bytes(&bytes) {
             Ok(axum::Json(value)) => Ok(Self(value)),
             Err(rejection) => Err(not_taken(&rejection)),
         }
@@ -72,28 +85,27 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequestParts<S> for Query<T> {
     }
 }
 
+fn unread(error: &BytesRejection) -> Problem {
+    if error.status() == StatusCode::PAYLOAD_TOO_LARGE {
+        Problem::new(Kind::TooLarge, "the body is larger than this path takes").hint(SEE_BODY)
+    } else if is_caused_by_slowness(error) {
+        Problem::new(Kind::TooSlow, "the body did not arrive in time")
+            .hint("send the whole body at once")
+    } else {
+        Problem::new(Kind::BadRequest, "the body ended before its end")
+            .hint("send as many bytes as Content-Length says")
+    }
+}
+
 fn not_taken(rejection: &JsonRejection) -> Problem {
+    let text = rejection.body_text();
     match rejection {
-        JsonRejection::MissingJsonContentType(_) => not_json(),
-        JsonRejection::JsonSyntaxError(error) => {
-            let detail = format!("the body is not JSON: {}", cause(&error.body_text()));
-            Problem::new(Kind::BadRequest, detail).hint("send one JSON object")
+        JsonRejection::JsonDataError(_) => {
+            let detail = format!("the body does not fit: {}", cause(&text));
+            Problem::new(Kind::Invalid, detail).hint(SEE_BODY)
         }
-        JsonRejection::JsonDataError(error) => {
-            let detail = format!("the body does not fit: {}", cause(&error.body_text()));
-            Problem::new(Kind::Invalid, detail)
-                .hint("/openapi.json says what the body of this path looks like")
-        }
-        JsonRejection::BytesRejection(error) if error.status() == StatusCode::PAYLOAD_TOO_LARGE => {
-            Problem::new(Kind::TooLarge, "the body is larger than this path takes")
-                .hint("send only the members that /openapi.json describes")
-        }
-        JsonRejection::BytesRejection(error) if is_caused_by_slowness(error) => {
-            Problem::new(Kind::TooSlow, "the body did not arrive in time")
-                .hint("send the whole body at once")
-        }
-        _ => Problem::new(Kind::BadRequest, "the body ended before its end")
-            .hint("send as many bytes as Content-Length says"),
+        _ => Problem::new(Kind::BadRequest, format!("the body is not JSON: {}", cause(&text)))
+            .hint("send one JSON object"),
     }
 }
 

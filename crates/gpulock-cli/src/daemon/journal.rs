@@ -63,9 +63,16 @@ impl Journal {
             looks = looks.wrapping_add(1);
             for (pool, end) in &mut ends {
                 while let Ok(followed) = self.store.follow(pool, *end, BATCH).await {
-                    let Some(last) = followed.entries.last() else { break };
-                    *end = last.cursor;
-                    followed.entries.iter().for_each(|entry| hear(pool, entry));
+                    if let Some(last) = followed.entries.last() {
+                        *end = last.cursor;
+                        followed.entries.iter().for_each(|entry| hear(pool, entry));
+                        continue;
+                    }
+                    // The store has lost what it had written, and now writes smaller places.
+                    if !followed.is_gapless {
+                        *end = self.end(pool).await.unwrap_or(*end);
+                    }
+                    break;
                 }
             }
             self.ends.send_if_modified(|known| {

@@ -137,14 +137,14 @@ fn shared(mut components: Components) -> Components {
     let mut below = Vec::new();
     Document::schemas(&mut below);
     components.schemas.extend(below);
-    for status in Kind::ALL.map(Kind::status) {
+    for status in Kind::ALL.iter().map(|kind| kind.status()) {
         components.responses.insert(name(status), RefOr::T(problem(status)));
     }
     components
 }
 
 fn problem(status: StatusCode) -> Answer {
-    let titles = Kind::ALL.into_iter().filter(|kind| kind.status() == status).map(Kind::title);
+    let titles = Kind::ALL.iter().filter(|kind| kind.status() == status).map(|kind| kind.title());
     let about = titles.collect::<Vec<_>>().join(", or: ");
     let schema = Ref::from_schema_name(Document::name());
     let content = Content::new(Some(schema));

@@ -10,6 +10,8 @@ use gpulock::core::{Event, PoolName, Waiter};
 use gpulock::store::{Store, StoreError, View};
 use tokio::sync::OnceCell;
 
+use super::metrics::{Histogram, ROUNDTRIP_BOUNDS};
+
 /// For how long a picture is shown.
 const FRESH: Duration = Duration::from_millis(100);
 
@@ -26,8 +28,6 @@ pub(crate) struct Picture {
     pub(crate) status: PoolStatus,
     /// What happened lately, the latest first; read when somebody asks.
     pub(crate) recent: OnceCell<Vec<Event>>,
-    /// How long the store took to tell.
-    pub(crate) took: Duration,
     taken_at: Instant,
 }
 
@@ -36,6 +36,8 @@ pub(crate) struct Picture {
 pub(crate) struct Pictures {
     store: Arc<dyn Store>,
     frames: Mutex<HashMap<PoolName, Arc<Frame>>>,
+    /// How long the store took to tell.
+    roundtrips: Mutex<Histogram>,
 }
 
 type Frame = tokio::sync::Mutex<Option<Arc<Picture>>>;
@@ -43,7 +45,8 @@ type Frame = tokio::sync::Mutex<Option<Arc<Picture>>>;
 impl Pictures {
     /// None taken yet.
     pub(crate) fn new(store: Arc<dyn Store>) -> Self {
-        Self { store, frames: Mutex::default() }
+        let roundtrips = Mutex::new(Histogram::new(ROUNDTRIP_BOUNDS));
+        Self { store, frames: Mutex::default(), roundtrips }
     }
 
     /// A picture that is fresh enough to be shown.
@@ -58,16 +61,22 @@ impl Pictures {
         }
         let taken_at = Instant::now();
         let view = self.store.read(pool, None).await?;
-        let took = taken_at.elapsed();
+        let took = taken_at.elapsed().as_secs_f64();
+        self.roundtrips.lock().unwrap_or_else(PoisonError::into_inner).observe(took);
         let waiters = match view.pool.queue_len {
             0 => Vec::new(),
             _ => self.store.waiters(pool, usize::MAX >> 1).await?,
         };
         let status = PoolStatus::new(pool, &view, &waiters);
         let (pool, recent) = (pool.clone(), OnceCell::new());
-        let picture = Arc::new(Picture { pool, view, waiters, status, recent, took, taken_at });
+        let picture = Arc::new(Picture { pool, view, waiters, status, recent, taken_at });
         *latest = Some(Arc::clone(&picture));
         Ok(picture)
+    }
+
+    /// How long the store took to tell, each time.
+    pub(crate) fn roundtrips(&self) -> Histogram {
+        self.roundtrips.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Whoever asks next sees what has just been changed.

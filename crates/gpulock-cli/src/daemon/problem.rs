@@ -108,24 +108,87 @@ pub(crate) struct Document {
     more: BTreeMap<&'static str, Value>,
 }
 
-/// What can be wrong.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Kind {
-    BadRequest,
-    NotAuthenticated,
-    NotAllowed,
-    ForeignOrigin,
-    NotFound,
-    WrongMethod,
-    TooSlow,
-    Conflict,
-    TooLarge,
-    NotJson,
-    WrongHost,
-    Invalid,
-    TooManyRequests,
-    Internal,
-    Unavailable,
+/// Makes the table of kinds: `Kind => name, status, title, meaning;`.
+macro_rules! kinds {
+    ($($kind:ident => $name:literal, $status:ident, $title:literal, $meaning:literal;)+) => {
+        /// What can be wrong.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        pub(crate) enum Kind {
+            $( #[doc = $title] $kind, )+
+        }
+
+        impl Kind {
+            /// All of them.
+            pub(crate) const ALL: &[Self] = &[$( Self::$kind, )+];
+
+            const fn row(self) -> Row {
+                match self {
+                    $( Self::$kind => Row {
+                        name: $name,
+                        status: StatusCode::$status,
+                        title: $title,
+                        meaning: $meaning,
+                    }, )+
+                }
+            }
+        }
+    };
+}
+
+kinds! {
+    BadRequest => "bad-request", BAD_REQUEST,
+        "The request cannot be read",
+        "A header, a part of the path or of the query, or the body has not the form that it \
+        must have.";
+    NotAuthenticated => "not-authenticated", UNAUTHORIZED,
+        "No valid token",
+        "This server asks for a bearer token, and the request has none or one that the server \
+        does not know. Tokens are set in `server.tokens`.";
+    NotAllowed => "not-allowed", FORBIDDEN,
+        "The token does not allow this",
+        "A token with the role `read` may ask; to change something needs a token with the \
+        role `operate`.";
+    ForeignOrigin => "foreign-origin", FORBIDDEN,
+        "A page of another site may change nothing",
+        "A browser sent this request for a page of another site. Only pages of this server \
+        may change something.";
+    NotFound => "not-found", NOT_FOUND,
+        "There is no such thing",
+        "The path is unknown, or what it names does not exist or exists no more.";
+    WrongMethod => "wrong-method", METHOD_NOT_ALLOWED,
+        "The path does not have this method",
+        "The path exists and takes other methods; the header `Allow` names them.";
+    TooSlow => "too-slow", REQUEST_TIMEOUT,
+        "The body came too slowly",
+        "The whole body must arrive within a few seconds.";
+    Conflict => "conflict", CONFLICT,
+        "Something else happened first",
+        "The request does not fit the present state, often because another request was first. \
+        Look at the state and decide again.";
+    TooLarge => "too-large", PAYLOAD_TOO_LARGE,
+        "The body is too large",
+        "Bodies are small JSON objects; one of more than 64 KiB is a mistake.";
+    NotJson => "not-json", UNSUPPORTED_MEDIA_TYPE,
+        "The body is not sent as JSON",
+        "A changing request has the content type `application/json`. This keeps forms of \
+        other sites out.";
+    WrongHost => "wrong-host", MISDIRECTED_REQUEST,
+        "The server is not known by this name",
+        "The header `Host` has a name that is neither an address nor in \
+        `server.allowed_hosts`. This keeps pages out whose name was bound to this address.";
+    Invalid => "invalid", UNPROCESSABLE_ENTITY,
+        "The values make no sense",
+        "The body is JSON, and a member is missing, unknown, of another type or out of range.";
+    TooManyRequests => "too-many-requests", TOO_MANY_REQUESTS,
+        "Too many requests",
+        "Ask again after the time in the header `Retry-After`.";
+    Internal => "internal", INTERNAL_SERVER_ERROR,
+        "The server has a fault",
+        "This is a fault of gpulock. Its log says more.";
+    Unavailable => "unavailable", SERVICE_UNAVAILABLE,
+        "The server cannot do this now",
+        "What is needed, mostly the store, cannot be used now, or the server is about to \
+        stop. Ask again later.";
 }
 
 /// What everybody may rely on, and an explanation.
@@ -137,25 +200,6 @@ struct Row {
 }
 
 impl Kind {
-    /// All of them.
-    pub(crate) const ALL: [Self; 15] = [
-        Self::BadRequest,
-        Self::NotAuthenticated,
-        Self::NotAllowed,
-        Self::ForeignOrigin,
-        Self::NotFound,
-        Self::WrongMethod,
-        Self::TooSlow,
-        Self::Conflict,
-        Self::TooLarge,
-        Self::NotJson,
-        Self::WrongHost,
-        Self::Invalid,
-        Self::TooManyRequests,
-        Self::Internal,
-        Self::Unavailable,
-    ];
-
     /// The status that goes with it.
     pub(crate) fn status(self) -> StatusCode {
         self.row().status
@@ -170,112 +214,6 @@ impl Kind {
     pub(crate) fn path(self) -> String {
         format!("/problems/{}", self.row().name)
     }
-
-    fn row(self) -> Row {
-        let (name, status, title, meaning) = match self {
-            Self::BadRequest => (
-                "bad-request",
-                StatusCode::BAD_REQUEST,
-                "The request cannot be read",
-                "A header, a part of the path or of the query, or the body has not the form \
-                 that it must have.",
-            ),
-            Self::NotAuthenticated => (
-                "not-authenticated",
-                StatusCode::UNAUTHORIZED,
-                "No valid token",
-                "This server asks for a bearer token, and the request has none or one that the \
-                 server does not know. Tokens are set in `server.tokens`.",
-            ),
-            Self::NotAllowed => (
-                "not-allowed",
-                StatusCode::FORBIDDEN,
-                "The token does not allow this",
-                "A token with the role `read` may ask; to change something needs a token with \
-                 the role `operate`.",
-            ),
-            Self::ForeignOrigin => (
-                "foreign-origin",
-                StatusCode::FORBIDDEN,
-                "A page of another site may change nothing",
-                "A browser sent this request for a page of another site. Only pages of this \
-                 server may change something.",
-            ),
-            Self::NotFound => (
-                "not-found",
-                StatusCode::NOT_FOUND,
-                "There is no such thing",
-                "The path is unknown, or what it names does not exist or exists no more.",
-            ),
-            Self::WrongMethod => (
-                "wrong-method",
-                StatusCode::METHOD_NOT_ALLOWED,
-                "The path does not have this method",
-                "The path exists and takes other methods; the header `Allow` names them.",
-            ),
-            Self::TooSlow => (
-                "too-slow",
-                StatusCode::REQUEST_TIMEOUT,
-                "The body came too slowly",
-                "The whole body must arrive within a few seconds.",
-            ),
-            Self::Conflict => (
-                "conflict",
-                StatusCode::CONFLICT,
-                "Something else happened first",
-                "The request does not fit the present state, often because another request was \
-                 first. Look at the state and decide again.",
-            ),
-            Self::TooLarge => (
-                "too-large",
-                StatusCode::PAYLOAD_TOO_LARGE,
-                "The body is too large",
-                "Bodies are small JSON documents.",
-            ),
-            Self::NotJson => (
-                "not-json",
-                StatusCode::UNSUPPORTED_MEDIA_TYPE,
-                "The body is not sent as JSON",
-                "A changing request has the content type `application/json`. This keeps forms \
-                 of other sites out.",
-            ),
-            Self::WrongHost => (
-                "wrong-host",
-                StatusCode::MISDIRECTED_REQUEST,
-                "The server is not known by this name",
-                "The header `Host` has a name that is neither an address nor in \
-                 `server.allowed_hosts`. This keeps pages out whose name was bound to this \
-                 address.",
-            ),
-            Self::Invalid => (
-                "invalid",
-                StatusCode::UNPROCESSABLE_ENTITY,
-                "The values make no sense",
-                "The body is JSON, and a member is missing, unknown, of another type or out of \
-                 range.",
-            ),
-            Self::TooManyRequests => (
-                "too-many-requests",
-                StatusCode::TOO_MANY_REQUESTS,
-                "Too many requests",
-                "Ask again after the time in the header `Retry-After`.",
-            ),
-            Self::Internal => (
-                "internal",
-                StatusCode::INTERNAL_SERVER_ERROR,
-                "The server has a fault",
-                "This is a fault of gpulock. Its log says more.",
-            ),
-            Self::Unavailable => (
-                "unavailable",
-                StatusCode::SERVICE_UNAVAILABLE,
-                "The server cannot do this now",
-                "What is needed, mostly the store, cannot be used now, or the server is about \
-                 to stop. Ask again later.",
-            ),
-        };
-        Row { name, status, title, meaning }
-    }
 }
 
 /// The paths that explain problems.
@@ -284,7 +222,7 @@ pub(crate) fn routes() -> Router {
 }
 
 async fn explanation(Path(name): Path<String>) -> Result<String, Problem> {
-    let row = Kind::ALL.into_iter().map(Kind::row).find(|row| row.name == name);
+    let row = Kind::ALL.iter().map(|kind| kind.row()).find(|row| row.name == name);
     let explained = row.map(|row| format!("{}\n\n{}\n", row.title, row.meaning));
     explained.ok_or_else(|| {
         Problem::new(Kind::NotFound, "no problem has this name")

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio::time::{sleep, timeout};
@@ -16,6 +17,9 @@ use super::connection::{self, Connection};
 
 /// How many of those who find no place are told so at the same time; others are only closed.
 const MOST_TURNED_AWAY: usize = 64;
+
+/// Descriptors besides those of connections.
+const OTHER_DESCRIPTORS: u64 = 256;
 
 /// How long a pause is if the system has no descriptor for another connection.
 const OUT_OF_DESCRIPTORS: Duration = Duration::from_millis(100);
@@ -64,6 +68,7 @@ pub(crate) async fn serve(
     limits: Limits,
     shutdown: CancellationToken,
 ) {
+    make_descriptors(limits.connections);
     let cut = CancellationToken::new();
     let places = Arc::new(Semaphore::new(limits.connections));
     let turned_away = Arc::new(Semaphore::new(MOST_TURNED_AWAY));
@@ -93,10 +98,29 @@ pub(crate) async fn serve(
     }
 }
 
+/// Shells and services often start with 1,024 descriptors, and the store needs some.
+fn make_descriptors(connections: usize) {
+    let needed = connections as u64 + OTHER_DESCRIPTORS;
+    let limit = getrlimit(Resource::Nofile);
+    if limit.current.is_none_or(|current| current >= needed) {
+        return;
+    }
+    let possible = limit.maximum.map_or(needed, |maximum| maximum.min(needed));
+    let raised = setrlimit(Resource::Nofile, Rlimit { current: Some(possible), ..limit });
+    if raised.is_err() || possible < needed {
+        tracing::warn!(
+            needed,
+            "the limit of open files is too low for {connections} connections; \
+             hint: set LimitNOFILE in the unit of the service, or `ulimit -n`"
+        );
+    }
+}
+
 async fn next(
     listener: &TcpListener,
     shutdown: &CancellationToken,
 ) -> Option<(TcpStream, SocketAddr)> {
+    let mut is_told = false;
     loop {
         let accepted = tokio::select! {
             biased;
@@ -107,7 +131,10 @@ async fn next(
             Ok(connection) => return Some(connection),
             Err(error) if is_of_one_connection(&error) => {}
             Err(error) => {
-                tracing::warn!(%error, "no connection can be accepted");
+                if !is_told {
+                    tracing::warn!(%error, "no connection can be accepted");
+                    is_told = true;
+                }
                 sleep(OUT_OF_DESCRIPTORS).await;
             }
         }

@@ -11,6 +11,8 @@ use clap::Parser;
 use gpulock_cli::args::Cli;
 use gpulock_cli::reference;
 
+use super::scene::Scene;
+
 const UPDATE: &str = "GPULOCK_UPDATE_REFERENCE";
 
 #[test]
@@ -26,6 +28,12 @@ fn the_page_of_the_configuration_is_current() {
 #[test]
 fn the_document_of_the_api_is_current() {
     compare("docs/reference/openapi.json", &reference::api());
+}
+
+#[test]
+fn the_committed_rules_and_board_are_what_the_program_prints() {
+    compare("deploy/prometheus/gpulock-rules.yml", &printed("prometheus-rules"));
+    compare("deploy/grafana/gpulock-dashboard.json", &printed("grafana-dashboard"));
 }
 
 #[test]
@@ -129,6 +137,13 @@ fn compare(page: &str, current: &str) {
         "{page} is not current; first difference: {first:#?}\n\
          hint: {UPDATE}=1 scripts/test reference"
     );
+}
+
+/// What `gpulock generate` prints.
+fn printed(what: &str) -> String {
+    let ended = Scene::new().gpulock(&["generate", what]).expect(0);
+    assert_eq!(ended.stderr, "");
+    ended.stdout
 }
 
 pub(super) fn root() -> PathBuf {

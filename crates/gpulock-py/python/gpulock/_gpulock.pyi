@@ -14,6 +14,7 @@ from typing import Any, Final, Generic, TypeVar, final
 __all__ = [
     "Client",
     "Failure",
+    "Heartbeat",
     "Lease",
     "LeaseState",
     "Operation",
@@ -166,6 +167,32 @@ class Client:
         """The running sums of the pool as a JSON object."""
     def history(self, limit: int = 100, task: str | None = None) -> Operation[str]:
         """The latest events as a JSON array, the latest first."""
+    def beat(
+        self,
+        task_id: str,
+        status: str,
+        *,
+        progress: float | None = None,
+        message: str | None = None,
+        lease_id: str | None = None,
+        begins: bool = False,
+    ) -> Operation[None]:
+        """Writes a sign of life of a task of this process: "running", "completed" or "failed".
+        `begins`: a new run, which starts now. Wrong arguments fail with ValueError."""
+    def keep_task(
+        self,
+        task_id: str,
+        *,
+        progress: float | None = None,
+        message: str | None = None,
+        lease_id: str | None = None,
+        begins: bool = False,
+    ) -> Heartbeat:
+        """Goes on writing that a task runs, every `heartbeat.interval`; at once with `begins`."""
+    def task_heartbeats(self) -> Operation[str]:
+        """What is remembered of tasks as a JSON array, the latest sign of life first."""
+    def forget_task(self, task_id: str) -> Operation[bool]:
+        """Forgets a task; False if nothing was remembered of it."""
     def settle(self, patience: float) -> Operation[bool]:
         """Waits until nothing is left to be said to the store."""
     def again(self) -> Client:
@@ -176,6 +203,24 @@ class Client:
     def inherited(self, as_it_was: bool = False) -> tuple[Client, list[str]]:
         """The same on a new connection, in a child after a fork. Store and pool stay unless a
         variable of the environment names others. `as_it_was`: with the parent's values."""
+
+@final
+class Heartbeat:
+    """A task whose signs of life go on, on the native thread. Dropping it ends them."""
+
+    def tell(self, progress: float | None = None, message: str | None = None) -> None:
+        """Tells how far the task is, now. Does not wait."""
+    def trouble(self) -> str | None:
+        """Why the last sign of life was not written; None if it was."""
+    def end(
+        self,
+        status: str | None = None,
+        progress: float | None = None,
+        message: str | None = None,
+    ) -> Operation[bool]:
+        """Ends it, once: with a last sign of life, or without a status by forgetting the task. What
+        was told before does not reach the store after that. False if there was nothing to
+        forget."""
 
 @final
 class Lease:

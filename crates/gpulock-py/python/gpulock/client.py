@@ -8,6 +8,7 @@ from gpulock import _context, _process
 from gpulock._acquire import acquiring
 from gpulock._operation import block, completed, finish
 from gpulock._options import Request
+from gpulock.errors import GpuLockError
 from gpulock.lease import Lease, LeaseScope, entering
 
 if TYPE_CHECKING:
@@ -74,6 +75,60 @@ class Client:
         counters: dict[str, Any] = self._read(self._native.counters())
         return counters
 
+    def heartbeat(
+        self,
+        task_id: str,
+        status: str = "running",
+        progress: float | None = None,
+        message: str | None = None,
+        begins: bool = False,
+    ) -> None:
+        """Writes a sign of life of a task, with or without a GPU, in the place of its last one.
+
+        `status`: "running", "completed" or "failed"; `progress`: percent; `begins`: a new run,
+        which starts now. Inside a lease of this pool it says so: when that lease is over and no
+        other sign follows, the task counts as orphaned. Raises `StoreUnavailable`, and ValueError
+        for a wrong status or id.
+        """
+        block(self._beat(task_id, status, progress, message, begins))
+
+    async def aheartbeat(
+        self,
+        task_id: str,
+        status: str = "running",
+        progress: float | None = None,
+        message: str | None = None,
+        begins: bool = False,
+    ) -> None:
+        """As `heartbeat()`, without blocking the event loop."""
+        await finish(self._beat(task_id, status, progress, message, begins))
+
+    def task_heartbeats(self) -> list[dict[str, Any]]:
+        """What is remembered of tasks, the latest sign of life first: `task_id`, `sign` ("active",
+        "dead", "orphaned" or "finished"), `status`, `progress` (percent), `message`, `started_at`
+        and `updated_at` (seconds since the Unix epoch), `last_heartbeat_seconds_ago`, `host`,
+        `pid`, `lease_id`. A task is dead after `heartbeat.timeout` without a sign. Raises
+        `StoreUnavailable`."""
+        tasks: list[dict[str, Any]] = self._read(self._native.task_heartbeats())
+        return tasks
+
+    async def atask_heartbeats(self) -> list[dict[str, Any]]:
+        """As `task_heartbeats()`, without blocking the event loop."""
+        import json
+
+        tasks: list[dict[str, Any]] = json.loads(
+            await finish(completed(self._native.task_heartbeats()))
+        )
+        return tasks
+
+    def forget_heartbeat(self, task_id: str) -> bool:
+        """Forgets a task; False if nothing was remembered of it. Raises `StoreUnavailable`."""
+        return block(completed(self._native.forget_task(task_id)))
+
+    async def aforget_heartbeat(self, task_id: str) -> bool:
+        """As `forget_heartbeat()`, without blocking the event loop."""
+        return await finish(completed(self._native.forget_task(task_id)))
+
     @property
     def settings(self) -> dict[str, Any]:
         """The values in force by key ("gpu_lock.poll_interval"); spans in seconds."""
@@ -105,7 +160,37 @@ class Client:
         _context.enter(_context.Entry(lease))
         return lease
 
+    def _beat(
+        self,
+        task_id: str,
+        status: str,
+        progress: float | None,
+        message: str | None,
+        begins: bool,
+    ) -> Flow[None]:
+        native = self._native
+        sign = native.beat(
+            task_id,
+            status,
+            progress=progress,
+            message=message,
+            lease_id=_lease_here(native),
+            begins=begins,
+        )
+        return completed(sign)
+
     def _read(self, operation: _gpulock.Operation[str]) -> Any:
         import json
 
         return json.loads(block(completed(operation)))
+
+
+def _lease_here(native: _gpulock.Client) -> str | None:
+    """The lease of this pool around the running code."""
+    if not _context.is_inside():
+        return None
+    try:
+        held = _context.current()
+    except GpuLockError:
+        return None
+    return held.lease_id if held.place == (native.store, native.pool) else None

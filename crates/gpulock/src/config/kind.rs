@@ -69,6 +69,11 @@ pub(super) const ON_STORE_ERROR: Kind<OnStoreError> =
 pub(super) const PATH: Kind<PathBuf> =
     Kind::new(|raw| Ok(PathBuf::from(raw.text()?)), |path| path.display().to_string());
 
+pub(super) const OPTIONAL_PATH: Kind<Option<PathBuf>> = Kind::new(
+    |raw| Ok(raw.optional_text()?.map(PathBuf::from)),
+    |path| path.as_ref().map_or_else(not_set, |path| path.display().to_string()),
+);
+
 pub(super) const LISTEN: Kind<SocketAddr> =
     Kind::new(|raw| listen(raw.text()?), SocketAddr::to_string);
 

@@ -186,6 +186,9 @@ settings! {
         allowed_hosts: Vec<String>, HOSTS = Vec::new();
         /// Whether `/metrics` needs a token too, where there are tokens.
         protect_metrics: bool, SWITCH = false;
+        /// Folder that gets a file for every GPU that is held, with the task in it, for
+        /// dcgm-exporter (`DCGM_HPC_JOB_MAPPING_DIR`).
+        job_mapping_dir: Option<PathBuf>, OPTIONAL_PATH = None;
     }
 
     /// What helps while an older system is replaced worker by worker.

@@ -44,6 +44,7 @@ fn nothing_at_all_gives_the_defaults_and_no_findings() {
         ("gpu_lock_monitor.heartbeat.interval", "10s"),
         ("gpu_lock_monitor.heartbeat.timeout", "30s"),
         ("server.listen", "127.0.0.1:8788"),
+        ("server.job_mapping_dir", "not set"),
     ] {
         assert_eq!(value(&loaded.config, path), default, "{path}");
     }
@@ -100,6 +101,15 @@ fn lists_stand_with_commas_in_the_environment_and_as_lists_in_the_file() {
     }
     assert_eq!(file.config().origin("server.allowed_hosts"), file.line(3));
     assert_eq!(Scene::with("gpus: 1").config().gpus, Gpus::These(vec![GpuRef::Index(GpuIndex(1))]));
+}
+
+#[test]
+fn a_folder_that_need_not_be_there_is_a_path_or_nothing() {
+    let folder = |file| Scene::with(file).config().server.job_mapping_dir;
+    assert_eq!(folder("server: {job_mapping_dir: /run/jobs}"), Some(PathBuf::from("/run/jobs")));
+    assert_eq!(folder("server: {job_mapping_dir: }"), None);
+    let error = Scene::with("server: {job_mapping_dir: [a]}").error();
+    assert!(error.to_string().contains("server.job_mapping_dir"), "{error}");
 }
 
 #[test]

@@ -4,7 +4,8 @@
 use std::process::Command;
 
 use gpulock::connect;
-use gpulock::store::{Remark, Verdict};
+use gpulock::core::{TaskBeat, TaskStatus};
+use gpulock::store::{Cursor, Remark, Verdict};
 use gpulock_testbed::{RedisServer, Sentinels};
 
 use super::support::{World, block_on, task, until};
@@ -114,8 +115,23 @@ fn the_rights_that_are_named_are_enough_for_everything() {
     world.until_free();
     assert_eq!(world.counters().released, 2);
     assert!(!world.history().is_empty());
+    assert!(block_on(client.follow(Cursor::START, 10)).unwrap().is_gapless);
+    let beat = TaskBeat {
+        task_id: task("video-7"),
+        status: TaskStatus::Running,
+        progress: None,
+        lease: None,
+        host: "gpu1".to_owned(),
+        pid: None,
+        begins: false,
+    };
+    let told = block_on(client.beat(&beat)).unwrap();
+    assert_eq!(block_on(client.tasks()).unwrap(), [told]);
+    assert!(block_on(client.forget_task(&task("video-7"))).unwrap());
     assert_eq!(block_on(world.store.pools()).unwrap().len(), 1);
     assert_eq!(about(&url, "rights").verdict, Verdict::Good);
+    // What only happens when there are very many tasks.
+    assert_eq!(as_user(&server, &["ZPOPMIN", "prod:gpulock:{default}:beats", "1"]), "");
     assert!(server.cli(&["KEYS", "*"]).lines().all(|key| key.starts_with("prod:gpulock:")));
 }
 

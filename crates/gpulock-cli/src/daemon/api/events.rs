@@ -74,12 +74,21 @@ impl Reader {
         loop {
             // A store that does not answer now is asked again with the next news, or a little
             // later.
-            if let Ok(followed) = self.api.store.follow(&self.pool, self.after, BATCH).await
-                && let Some(last) = followed.entries.last()
-            {
+            if let Ok(followed) = self.api.store.follow(&self.pool, self.after, BATCH).await {
                 let gap = (!followed.is_gapless).then(|| Event::default().event("gap").data("{}"));
-                self.after = last.cursor;
-                return Some(gap.into_iter().chain(followed.entries.iter().map(sent)).collect());
+                match followed.entries.last() {
+                    Some(last) => self.after = last.cursor,
+                    // The store has lost what it had written, and now writes smaller places.
+                    None if gap.is_some() => {
+                        self.after = self.api.journal.end(&self.pool).await.unwrap_or(self.after);
+                    }
+                    None => {}
+                }
+                if gap.is_some() || !followed.entries.is_empty() {
+                    return Some(
+                        gap.into_iter().chain(followed.entries.iter().map(sent)).collect(),
+                    );
+                }
             }
             let pool = &self.pool;
             let after = self.after;

@@ -9,10 +9,12 @@ use gpulock::core::{
     Cause, Ending, Lease, LeaseId, Phase, Progress, TaskBeat, TaskName, TaskRecord, TaskSign,
     TaskStatus, Term, Time,
 };
+use gpulock::store::StoreError;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::{Api, failed, invalid, percent};
+use crate::daemon::Daemon;
 use crate::daemon::audit::Caller;
 use crate::daemon::input::{Json, Path};
 use crate::daemon::picture::Picture;
@@ -87,32 +89,37 @@ pub(crate) struct HeartbeatStatistics {
     responses((status = 200, description = "By task.", body = Heartbeats)))]
 pub(crate) async fn all(State(api): State<Api>) -> Result<Json<Heartbeats>, Problem> {
     let picture = api.pictures.of(&api.pool).await.map_err(failed)?;
-    signs(&api, &picture).await.map(Json)
+    api.signs_of_life(&picture).await.map(Json).map_err(failed)
 }
 
-/// Every sign of life in the pool of a picture.
-pub(crate) async fn signs(api: &Api, picture: &Picture) -> Result<Heartbeats, Problem> {
-    let records = api.store.tasks(&picture.pool).await.map_err(failed)?;
-    let timeout = api.settings.current().gpu_lock_monitor.heartbeat.timeout;
-    let now = picture.view.now;
-    let mut found = Heartbeats {
-        active_tasks: BTreeMap::new(),
-        dead_tasks: BTreeMap::new(),
-        orphaned_tasks: BTreeMap::new(),
-        statistics: HeartbeatStatistics::default(),
-    };
-    for record in records {
-        let sign = sign_of(&record, picture, timeout);
-        found.add(sign, record.task_id.to_string(), Heartbeat::from(record));
+impl Daemon {
+    /// Every sign of life in the pool of a picture.
+    ///
+    /// # Errors
+    /// If the store cannot be read.
+    pub(crate) async fn signs_of_life(&self, picture: &Picture) -> Result<Heartbeats, StoreError> {
+        let records = self.store.tasks(&picture.pool).await?;
+        let timeout = self.settings.current().gpu_lock_monitor.heartbeat.timeout;
+        let now = picture.view.now;
+        let mut found = Heartbeats {
+            active_tasks: BTreeMap::new(),
+            dead_tasks: BTreeMap::new(),
+            orphaned_tasks: BTreeMap::new(),
+            statistics: HeartbeatStatistics::default(),
+        };
+        for record in records {
+            let sign = sign_of(&record, picture, timeout);
+            found.add(sign, record.task_id.to_string(), Heartbeat::from(record));
+        }
+        for lease in &picture.view.pool.leases {
+            let sign = if is_alive(lease, now) { TaskSign::Active } else { TaskSign::Dead };
+            found.add(sign, lease.task.to_string(), Heartbeat::from(lease));
+        }
+        let recoveries = &picture.view.pool.ledger.counters;
+        let lapsed = recoveries.recovered.heartbeat + recoveries.not_recovered.heartbeat;
+        found.statistics.heartbeat_failures = lapsed + found.statistics.dead_tasks as u64;
+        Ok(found)
     }
-    for lease in &picture.view.pool.leases {
-        let sign = if is_alive(lease, now) { TaskSign::Active } else { TaskSign::Dead };
-        found.add(sign, lease.task.to_string(), Heartbeat::from(lease));
-    }
-    let recoveries = &picture.view.pool.ledger.counters;
-    let lapsed = recoveries.recovered.heartbeat + recoveries.not_recovered.heartbeat;
-    found.statistics.heartbeat_failures = lapsed + found.statistics.dead_tasks as u64;
-    Ok(found)
 }
 
 fn sign_of(record: &TaskRecord, picture: &Picture, timeout: Duration) -> TaskSign {

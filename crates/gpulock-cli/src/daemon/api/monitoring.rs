@@ -9,7 +9,7 @@ use utoipa::{IntoParams, ToSchema};
 use super::heartbeats::HeartbeatStatistics;
 use super::monitor::{MonitorStatistics, MonitorStatus, TimeoutStatus};
 use super::release::{keeper, lock_key_of};
-use super::{Api, failed, heartbeats, monitor, timestamp};
+use super::{Api, failed, monitor, timestamp};
 use crate::daemon::input::{Json, Query};
 use crate::daemon::picture::Picture;
 use crate::daemon::problem::Problem;
@@ -251,7 +251,7 @@ pub(crate) struct MonitorFigures {
 pub(crate) async fn statistics(State(api): State<Api>) -> Result<Json<AllStatistics>, Problem> {
     let picture = api.pictures.of(&api.pool).await.map_err(failed)?;
     let gpu_lock = Statistics::new(&picture, api.recent_outcomes(&picture).await);
-    let signs = heartbeats::signs(&api, &picture).await?;
+    let signs = api.signs_of_life(&picture).await.map_err(failed)?;
     Ok(Json(AllStatistics {
         timestamp: picture.view.now.as_secs_f64(),
         exceptions: gpu_lock.exceptions,

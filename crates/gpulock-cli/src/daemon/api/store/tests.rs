@@ -86,7 +86,8 @@ impl Drop for Running {
 }
 
 fn on_runtime(test: impl Future<Output = ()>) {
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
     runtime.unwrap().block_on(async { tokio::time::timeout(LONG, test).await.unwrap() });
 }
 
