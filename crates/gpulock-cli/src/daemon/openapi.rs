@@ -185,6 +185,9 @@ fn shared_answers(path: &str, method: &Method, operation: &Operation) -> BTreeSe
     if path.contains('{') {
         answers.insert(StatusCode::NOT_FOUND);
     }
+    if operation.parameters.as_ref().is_some_and(|parameters| !parameters.is_empty()) {
+        answers.insert(StatusCode::UNPROCESSABLE_ENTITY);
+    }
     if guard::changes(method) {
         answers.extend([StatusCode::FORBIDDEN, StatusCode::UNSUPPORTED_MEDIA_TYPE]);
     }

@@ -41,7 +41,7 @@ pub(crate) async fn leases(
 
 /// One lease.
 #[utoipa::path(get, path = "/api/v1/leases/{lease_id}", tag = "leases", params(OfPool,
-    ("lease_id" = String, Path, description = "Its identity.")),
+    ("lease_id" = String, Path, description = "Its identity.", pattern = "^[0-9a-f]{32}$")),
     responses((status = 200, description = "The lease.", body = LeaseStatus)))]
 pub(crate) async fn lease(
     State(api): State<Api>,
@@ -206,7 +206,7 @@ pub(crate) struct RenewedLease {
 
 /// A heartbeat of a lease.
 #[utoipa::path(post, path = "/api/v1/leases/{lease_id}/renew", tag = "leases", request_body = Renew,
-    params(OfPool, ("lease_id" = String, Path, description = "Its identity.")),
+    params(OfPool, ("lease_id" = String, Path, description = "Its identity.", pattern = "^[0-9a-f]{32}$")),
     responses(
         (status = 200, description = "It lives on.", body = RenewedLease),
         (status = 409, description = "It is lost.", body = Document, content_type = "application/problem+json")))]
@@ -249,7 +249,7 @@ pub(crate) struct Release {
 
 /// Give a lease back, or call a request off that still waits.
 #[utoipa::path(delete, path = "/api/v1/leases/{lease_id}", tag = "leases", request_body = Release,
-    params(OfPool, ("lease_id" = String, Path, description = "Its identity.")),
+    params(OfPool, ("lease_id" = String, Path, description = "Its identity.", pattern = "^[0-9a-f]{32}$")),
     responses(
         (status = 204, description = "It is given back."),
         (status = 409, description = "It is lost, or its token is missing.", body = Document, content_type = "application/problem+json")))]

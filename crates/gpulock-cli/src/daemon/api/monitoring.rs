@@ -27,7 +27,7 @@ pub(crate) struct OfLock {
 
 /// How the lock is doing.
 #[derive(Serialize, ToSchema)]
-pub(crate) struct Health {
+pub(crate) struct LockHealth {
     /// `healthy`, `warning` or `critical`.
     overall_status: OverallStatus,
     /// How many things are wrong.
@@ -73,15 +73,15 @@ pub(crate) enum OverallStatus {
 /// How the lock is doing. It answers even if the store does not.
 #[utoipa::path(get, path = "/api/v1/monitoring/gpu-lock/health", tag = "monitoring",
     params(OfLock),
-    responses((status = 200, description = "The verdict, with reasons.", body = Health)))]
+    responses((status = 200, description = "The verdict, with reasons.", body = LockHealth)))]
 pub(crate) async fn health(
     State(api): State<Api>,
     Query(of): Query<OfLock>,
-) -> Result<Json<Health>, Problem> {
+) -> Result<Json<LockHealth>, Problem> {
     let key = lock_key_of(of.lock_key.as_deref().unwrap_or("gpu_lock:0"))?;
     let picture = match api.pictures.of(&pool_of(&api, &key)).await {
         Ok(picture) => picture,
-        Err(error) => return Ok(Json(Health::without_store(&error.to_string()))),
+        Err(error) => return Ok(Json(LockHealth::without_store(&error.to_string()))),
     };
     Ok(Json(health_of(&api, &picture, &key).await))
 }
@@ -94,7 +94,7 @@ fn pool_of(api: &Api, key: &LockKey) -> gpulock::core::PoolName {
     }
 }
 
-async fn health_of(api: &Api, picture: &Picture, key: &LockKey) -> Health {
+async fn health_of(api: &Api, picture: &Picture, key: &LockKey) -> LockHealth {
     let statistics = Statistics::new(picture, api.recent_outcomes(picture).await);
     let issues = api.issues(picture).await;
     let keys_of = |lease_id: LeaseId| {
@@ -110,7 +110,7 @@ async fn health_of(api: &Api, picture: &Picture, key: &LockKey) -> Health {
         _ => None,
     });
     let holder = keeper(picture, key);
-    Health {
+    LockHealth {
         overall_status: match issues.iter().map(Issue::severity).max() {
             None => OverallStatus::Healthy,
             Some(Severity::Warning) => OverallStatus::Warning,
@@ -132,7 +132,7 @@ async fn health_of(api: &Api, picture: &Picture, key: &LockKey) -> Health {
     }
 }
 
-impl Health {
+impl LockHealth {
     fn without_store(error: &str) -> Self {
         Self {
             overall_status: OverallStatus::Critical,
@@ -170,7 +170,7 @@ pub(crate) struct LockStatus {
     /// `free` or `active`.
     lock_type: LockType,
     /// How the lock is doing.
-    health: Health,
+    health: LockHealth,
     /// How requests and leases have ended.
     statistics: Statistics,
     /// What happened lately, the latest first, each as `gpulock history --json` prints it.

@@ -17,6 +17,7 @@ use crate::daemon::problem::Problem;
 #[into_params(parameter_in = Query)]
 pub(crate) struct OfPool {
     /// The pool; that of the configuration where it is absent.
+    #[param(pattern = "^[A-Za-z0-9._-]{1,64}$")]
     pub(crate) pool: Option<String>,
 }
 
@@ -71,6 +72,7 @@ pub(crate) async fn queue(
 #[into_params(parameter_in = Query)]
 pub(crate) struct OfHistory {
     /// The pool; that of the configuration where it is absent.
+    #[param(pattern = "^[A-Za-z0-9._-]{1,64}$")]
     pool: Option<String>,
     /// At most so many, 1 to 1,000.
     #[param(minimum = 1, maximum = 1_000, default = 100)]

@@ -77,7 +77,7 @@ async fn pools(State(api): State<Api>) -> Result<Json<WirePools>, Problem> {
 
 /// The present picture of a pool.
 #[utoipa::path(get, path = "/api/v1/store/pools/{pool}/picture", tag = "store",
-    params(("pool" = String, Path, description = "Which pool.")),
+    params(("pool" = String, Path, description = "Which pool.", pattern = "^[A-Za-z0-9._-]{1,64}$")),
     responses((status = 200, description = "The picture.", body = Object)))]
 async fn picture(
     State(api): State<Api>,
@@ -90,7 +90,7 @@ async fn picture(
 /// The same on behalf of a request, which is stamped as seen.
 #[utoipa::path(post, path = "/api/v1/store/pools/{pool}/picture", tag = "store",
     request_body = Object,
-    params(("pool" = String, Path, description = "Which pool.")),
+    params(("pool" = String, Path, description = "Which pool.", pattern = "^[A-Za-z0-9._-]{1,64}$")),
     responses((status = 200, description = "The picture.", body = Object)))]
 async fn picture_for(
     State(api): State<Api>,
@@ -104,7 +104,7 @@ async fn picture_for(
 /// Write what a step changed, if what it was based on still holds.
 #[utoipa::path(post, path = "/api/v1/store/pools/{pool}/swap", tag = "store",
     request_body = Object,
-    params(("pool" = String, Path, description = "Which pool.")),
+    params(("pool" = String, Path, description = "Which pool.", pattern = "^[A-Za-z0-9._-]{1,64}$")),
     responses((status = 200, description = "What became of it.", body = Object)))]
 async fn swap(
     State(api): State<Api>,
@@ -140,7 +140,7 @@ impl Reach {
 
 /// The first waiters of a pool, in order.
 #[utoipa::path(get, path = "/api/v1/store/pools/{pool}/waiters", tag = "store",
-    params(Reach, ("pool" = String, Path, description = "Which pool.")),
+    params(Reach, ("pool" = String, Path, description = "Which pool.", pattern = "^[A-Za-z0-9._-]{1,64}$")),
     responses((status = 200, description = "The waiters.", body = Object)))]
 async fn waiters(
     State(api): State<Api>,
@@ -153,7 +153,7 @@ async fn waiters(
 
 /// What happened in a pool, the latest first.
 #[utoipa::path(get, path = "/api/v1/store/pools/{pool}/history", tag = "store",
-    params(Reach, ("pool" = String, Path, description = "Which pool.")),
+    params(Reach, ("pool" = String, Path, description = "Which pool.", pattern = "^[A-Za-z0-9._-]{1,64}$")),
     responses((status = 200, description = "The entries of the journal.", body = Object)))]
 async fn history(
     State(api): State<Api>,
@@ -169,7 +169,7 @@ async fn history(
 
 /// What happened in a pool after a place in its journal, the oldest first.
 #[utoipa::path(get, path = "/api/v1/store/pools/{pool}/journal", tag = "store",
-    params(Reach, ("pool" = String, Path, description = "Which pool.")),
+    params(Reach, ("pool" = String, Path, description = "Which pool.", pattern = "^[A-Za-z0-9._-]{1,64}$")),
     responses((status = 200, description = "The entries, and whether something is missing.", body = Object)))]
 async fn journal(
     State(api): State<Api>,
@@ -185,7 +185,7 @@ async fn journal(
 
 /// What is remembered of the tasks of a pool, the latest sign of life first.
 #[utoipa::path(get, path = "/api/v1/store/pools/{pool}/tasks", tag = "store",
-    params(("pool" = String, Path, description = "Which pool.")),
+    params(("pool" = String, Path, description = "Which pool.", pattern = "^[A-Za-z0-9._-]{1,64}$")),
     responses((status = 200, description = "The records.", body = Object)))]
 async fn tasks(
     State(api): State<Api>,
@@ -197,7 +197,7 @@ async fn tasks(
 /// Write a sign of life of a task.
 #[utoipa::path(post, path = "/api/v1/store/pools/{pool}/tasks", tag = "store",
     request_body = Object,
-    params(("pool" = String, Path, description = "Which pool.")),
+    params(("pool" = String, Path, description = "Which pool.", pattern = "^[A-Za-z0-9._-]{1,64}$")),
     responses((status = 200, description = "What is remembered from now on.", body = Object)))]
 async fn put_task(
     State(api): State<Api>,
@@ -210,7 +210,7 @@ async fn put_task(
 /// Forget a task.
 #[utoipa::path(post, path = "/api/v1/store/pools/{pool}/tasks/forget", tag = "store",
     request_body = Object,
-    params(("pool" = String, Path, description = "Which pool.")),
+    params(("pool" = String, Path, description = "Which pool.", pattern = "^[A-Za-z0-9._-]{1,64}$")),
     responses((status = 200, description = "Whether there was something to forget.", body = Object)))]
 async fn forget_task(
     State(api): State<Api>,
