@@ -31,7 +31,8 @@ impl Histogram {
         self.counts.is_empty()
     }
 
-    pub(crate) fn count(&mut self, micros: u64) {
+    /// Counts a span of so many microseconds.
+    pub fn count(&mut self, micros: u64) {
         let seconds = Duration::from_micros(micros).as_secs_f64();
         let step = Self::BOUNDS.partition_point(|bound| *bound < seconds);
         if self.counts.len() <= step {

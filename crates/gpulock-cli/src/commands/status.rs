@@ -9,6 +9,7 @@ use gpulock::{
 use serde::Serialize;
 
 use crate::args::Status;
+use crate::daemon::monitor_pool;
 use crate::exit::{Code, Failure};
 use crate::output;
 use crate::session::{Place, Session};
@@ -26,6 +27,8 @@ pub(crate) async fn status(what: &Status, session: &Session) -> Result<Code, Fai
     let store = session.connect()?;
     loop {
         let mut names = store.pools().await?;
+        // It has no GPUs, only the place of the daemon that acts.
+        names.retain(|pool| *pool != monitor_pool());
         if session.names_pool() || names.is_empty() {
             names = vec![session.pool.clone()];
         }

@@ -70,7 +70,14 @@ fn named_pool(api: &Api, name: Option<&str>) -> Result<PoolName, Problem> {
 /// Why something was not done.
 fn failed(error: impl Into<Error>) -> Problem {
     let error = error.into();
-    let (hint, detail) = (error.hint(), error.to_string());
+    let detail = error.to_string();
+    let hint = match &error {
+        Error::NotAcquired(_) => {
+            let hint = "GET /api/v1/queue shows who waits; wait longer with `max_wait_time`";
+            Some(hint.to_owned())
+        }
+        error => error.hint(),
+    };
     let problem = match error {
         Error::Refused(Refusal::Closed { left }) => {
             Problem::new(Kind::Unavailable, detail).retry_after(left.as_secs() + 1)
@@ -125,7 +132,7 @@ fn percent(percentage: f64) -> Result<u16, Problem> {
 
 /// The present moment on this host's clock, in seconds since the Unix epoch: for answers that
 /// come without a look at the store.
-fn timestamp() -> f64 {
+pub(super) fn timestamp() -> f64 {
     let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
     since.unwrap_or_default().as_secs_f64()
 }

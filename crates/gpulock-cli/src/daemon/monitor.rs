@@ -17,6 +17,7 @@ use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 
 use super::Daemon;
+use super::api::timestamp;
 use super::notes::Notes;
 use super::watchdog::Watchdog;
 
@@ -231,6 +232,6 @@ async fn take_notes(daemon: &Daemon, pools: &[PoolName], mut trouble: Vec<String
     }
     let mut notes = daemon.monitor.notes.lock().unwrap_or_else(PoisonError::into_inner);
     notes.checks = checks;
-    notes.last_check = now.map(Time::as_secs_f64).or(notes.last_check);
+    notes.last_check = Some(now.map_or_else(timestamp, Time::as_secs_f64));
     notes.acting_host = Some(daemon.host.clone());
 }

@@ -245,28 +245,28 @@ fn stores_that_do_not_exist() {
     --- stderr
     error: mysql://host/db is not a store that this gpulock can use: its scheme is unknown
 
-    hint: stores look like sqlite:///PATH/FILE.db, redis://[USER:PASSWORD@]HOST:6379/0, rediss://… (TLS), redis+unix:///PATH, redis+sentinel://HOST,HOST/SERVICE, redis+cluster://HOST,HOST or memory:
+    hint: stores look like sqlite:///PATH/FILE.db, redis://[USER:PASSWORD@]HOST:6379/0, rediss://… (TLS), redis+unix:///PATH, redis+sentinel://HOST,HOST/SERVICE, redis+cluster://HOST,HOST, http://HOST:8788 (a running `gpulock serve`) or memory:
     ");
     insta::assert_snapshot!(say("redis://:secret@host?prefx=a"), @"
     exit code 65
     --- stderr
     error: redis://:***@host?prefx=*** is not a store that this gpulock can use: it has no option `prefx`; the nearest is `prefix`
 
-    hint: stores look like sqlite:///PATH/FILE.db, redis://[USER:PASSWORD@]HOST:6379/0, rediss://… (TLS), redis+unix:///PATH, redis+sentinel://HOST,HOST/SERVICE, redis+cluster://HOST,HOST or memory:
+    hint: stores look like sqlite:///PATH/FILE.db, redis://[USER:PASSWORD@]HOST:6379/0, rediss://… (TLS), redis+unix:///PATH, redis+sentinel://HOST,HOST/SERVICE, redis+cluster://HOST,HOST, http://HOST:8788 (a running `gpulock serve`) or memory:
     ");
     insta::assert_snapshot!(say("sqlite://"), @"
     exit code 65
     --- stderr
     error: sqlite:// is not a store that this gpulock can use: it names no file
 
-    hint: stores look like sqlite:///PATH/FILE.db, redis://[USER:PASSWORD@]HOST:6379/0, rediss://… (TLS), redis+unix:///PATH, redis+sentinel://HOST,HOST/SERVICE, redis+cluster://HOST,HOST or memory:
+    hint: stores look like sqlite:///PATH/FILE.db, redis://[USER:PASSWORD@]HOST:6379/0, rediss://… (TLS), redis+unix:///PATH, redis+sentinel://HOST,HOST/SERVICE, redis+cluster://HOST,HOST, http://HOST:8788 (a running `gpulock serve`) or memory:
     ");
     insta::assert_snapshot!(say("sqlite:///a/folder/"), @"
     exit code 65
     --- stderr
     error: sqlite:///a/folder/ is not a store that this gpulock can use: it names no file
 
-    hint: stores look like sqlite:///PATH/FILE.db, redis://[USER:PASSWORD@]HOST:6379/0, rediss://… (TLS), redis+unix:///PATH, redis+sentinel://HOST,HOST/SERVICE, redis+cluster://HOST,HOST or memory:
+    hint: stores look like sqlite:///PATH/FILE.db, redis://[USER:PASSWORD@]HOST:6379/0, rediss://… (TLS), redis+unix:///PATH, redis+sentinel://HOST,HOST/SERVICE, redis+cluster://HOST,HOST, http://HOST:8788 (a running `gpulock serve`) or memory:
     ");
     insta::assert_snapshot!(say("just a path"), @"
     exit code 65

@@ -1,5 +1,6 @@
 //! Leases for callers who do without the library: acquire, renew, release.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::extract::State;
@@ -8,13 +9,14 @@ use gpulock::LeaseStatus;
 use gpulock::core::{
     GpuRef, LeaseId, LeaseRef, Owner, PoolName, Priority, Progress, TaskName, Token,
 };
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, Serializer};
 use utoipa::ToSchema;
 
 use super::pools::OfPool;
 use super::{Api, conflict, ending, failed, invalid, named_pool, percent, span, too_many};
 use crate::daemon::audit::Caller;
 use crate::daemon::input::{Json, Path, Query};
+use crate::daemon::picture::Picture;
 use crate::daemon::problem::{Document, Kind, Problem};
 
 /// Leases of a pool.
@@ -24,7 +26,14 @@ pub(crate) struct Leases {
     #[schema(value_type = String)]
     pool: PoolName,
     /// The longest held first.
-    leases: Vec<LeaseStatus>,
+    #[serde(serialize_with = "leases_of")]
+    #[schema(value_type = Vec<LeaseStatus>)]
+    leases: Arc<Picture>,
+}
+
+/// Without a copy: there may be a thousand.
+fn leases_of<S: Serializer>(picture: &Arc<Picture>, serializer: S) -> Result<S::Ok, S::Error> {
+    picture.status.leases.serialize(serializer)
 }
 
 /// Who holds, the longest first.
@@ -35,8 +44,8 @@ pub(crate) async fn leases(
     Query(of): Query<OfPool>,
 ) -> Result<Json<Leases>, Problem> {
     let pool = named_pool(&api, of.pool.as_deref())?;
-    let picture = api.pictures.of(&pool).await.map_err(failed)?;
-    Ok(Json(Leases { pool, leases: picture.status.leases.clone() }))
+    let leases = api.pictures.of(&pool).await.map_err(failed)?;
+    Ok(Json(Leases { pool, leases }))
 }
 
 /// One lease.

@@ -1,14 +1,17 @@
 //! Pools, queues and what happened.
 
+use std::sync::Arc;
+
 use axum::extract::State;
 use gpulock::core::{Event, PoolName, TaskName};
 use gpulock::store::Wanted;
 use gpulock::{PoolStatus, WaiterStatus};
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, Serializer};
 use utoipa::{IntoParams, ToSchema};
 
 use super::{Api, failed, invalid, named_pool};
 use crate::daemon::input::{Json, Query};
+use crate::daemon::picture::Picture;
 use crate::daemon::problem::Problem;
 
 /// Which pool.
@@ -25,7 +28,14 @@ pub(crate) struct OfPool {
 #[derive(Serialize, ToSchema)]
 pub(crate) struct Pools {
     /// In the order of their names.
-    pools: Vec<PoolStatus>,
+    #[serde(serialize_with = "statuses_of")]
+    #[schema(value_type = Vec<PoolStatus>)]
+    pools: Vec<Arc<Picture>>,
+}
+
+/// Without a copy: a pool may have a thousand leases.
+fn statuses_of<S: Serializer>(pictures: &[Arc<Picture>], serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_seq(pictures.iter().map(|picture| &picture.status))
 }
 
 /// Who holds and who waits, in every pool of the store.
@@ -39,7 +49,7 @@ pub(crate) async fn pools(State(api): State<Api>) -> Result<Json<Pools>, Problem
     }
     let mut pools = Vec::new();
     for name in &names {
-        pools.push(api.pictures.of(name).await.map_err(failed)?.status.clone());
+        pools.push(api.pictures.of(name).await.map_err(failed)?);
     }
     Ok(Json(Pools { pools }))
 }
@@ -51,7 +61,13 @@ pub(crate) struct Queue {
     #[schema(value_type = String)]
     pool: PoolName,
     /// The next first.
-    queue: Vec<WaiterStatus>,
+    #[serde(serialize_with = "queue_of")]
+    #[schema(value_type = Vec<WaiterStatus>)]
+    queue: Arc<Picture>,
+}
+
+fn queue_of<S: Serializer>(picture: &Arc<Picture>, serializer: S) -> Result<S::Ok, S::Error> {
+    picture.status.queue.serialize(serializer)
 }
 
 /// Who waits, the next first.
@@ -62,8 +78,8 @@ pub(crate) async fn queue(
     Query(of): Query<OfPool>,
 ) -> Result<Json<Queue>, Problem> {
     let pool = named_pool(&api, of.pool.as_deref())?;
-    let picture = api.pictures.of(&pool).await.map_err(failed)?;
-    Ok(Json(Queue { pool, queue: picture.status.queue.clone() }))
+    let queue = api.pictures.of(&pool).await.map_err(failed)?;
+    Ok(Json(Queue { pool, queue }))
 }
 
 /// Which events.

@@ -92,7 +92,7 @@ fn who_is_not_what_the_url_says_is_not_talked_to() {
     --- stderr
     error: rediss://localhost:PORT/0?ca=/nowhere/ca.pem is not a store that this gpulock can use: /nowhere/ca.pem cannot be read: No such file or directory (os error 2)
 
-    hint: stores look like sqlite:///PATH/FILE.db, redis://[USER:PASSWORD@]HOST:6379/0, rediss://… (TLS), redis+unix:///PATH, redis+sentinel://HOST,HOST/SERVICE, redis+cluster://HOST,HOST or memory:
+    hint: stores look like sqlite:///PATH/FILE.db, redis://[USER:PASSWORD@]HOST:6379/0, rediss://… (TLS), redis+unix:///PATH, redis+sentinel://HOST,HOST/SERVICE, redis+cluster://HOST,HOST, http://HOST:8788 (a running `gpulock serve`) or memory:
     ");
     let good = format!("{tls}?after_restart=trust&ca={}", scene.server.ca_file().display());
     scene.gpulock(&["--store", &good, "run", "--", "true"]).expect(0);
