@@ -27,6 +27,7 @@ mod cli {
     mod release;
     mod run;
     mod scene;
+    mod serve;
     mod signals;
     mod status;
     mod terminal;

@@ -49,6 +49,10 @@ pub struct Owner {
     /// they ask with the same lease id. `None`: whoever asks with the id is the owner.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub run: Option<u64>,
+    /// It reaches the store over a network: that it names another boot of a host with our name
+    /// does not say that our host was started anew.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub is_remote: bool,
 }
 
 impl Owner {

@@ -23,7 +23,7 @@ use crate::post::Post;
 use crate::process;
 use crate::request::RequestBuilder;
 use crate::status::PoolStatus;
-use crate::store::{LockKeys, Store, StoreError, Wanted};
+use crate::store::{LockKeys, Scope, Store, StoreError, Wanted};
 use crate::stored::{Patience, Stored};
 use crate::wait::{Bounds, Grant, Polling, Wait, WaitState, tell_trouble};
 use crate::witness::Witness;
@@ -200,7 +200,8 @@ impl ClientBuilder {
             None => Engine::own().map_err(Error::Start)?,
         };
         let keeping = engine.handle().spawn(Arc::clone(&keeper).run()).abort_handle();
-        let owner = process::this_owner(&self.options.client_name);
+        let mut owner = process::this_owner(&self.options.client_name);
+        owner.is_remote = stored.store.scope() == Scope::Network;
         let (unsettled, _) = watch::channel(0);
         let (options, post) = (self.options, OnceCell::new());
         let inner = Inner {

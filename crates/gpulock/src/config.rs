@@ -41,7 +41,7 @@ pub use finding::{Finding, Severity};
 pub use gpus::Gpus;
 pub use on_store_error::OnStoreError;
 pub use origin::{Entry, Origin};
-#[cfg(feature = "redis")]
+#[cfg(any(feature = "http", feature = "redis"))]
 pub(crate) use outline::edit_distance;
 pub use reference::reference;
 pub use server_token::{Role, Secret, ServerToken, TokenSecret};

@@ -129,6 +129,7 @@ macro_rules! conformance_tests {
             wake_ups::a_closed_mailbox_harms_nobody,
             wake_ups::a_conflict_wakes_nobody,
             wake_ups::every_mailbox_has_an_address_of_its_own,
+            wake_ups::a_lost_mailbox_is_opened_again_under_its_address,
         ]);
     };
     (@each $module:ident, $open:expr, [$($chapter:ident :: $promise:ident),* $(,)?]) => {

@@ -205,7 +205,8 @@ impl PoolStatus {
 }
 
 impl LeaseStatus {
-    fn new(lease: &Lease, now: Time) -> Self {
+    /// What a lease looks like at `now`.
+    pub fn new(lease: &Lease, now: Time) -> Self {
         let deadline = lease.deadline();
         Self {
             lease_id: lease.lease_id,

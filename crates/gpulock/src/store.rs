@@ -18,7 +18,7 @@
 //!    those who join at the same time do not disturb each other and joining twice is safe.
 //! 4. Reading on behalf of a waiter stamps it as seen, without raising a version.
 //! 5. Wake-ups are sent after the write, at most once, and may be lost. No promise hangs
-//!    on one.
+//!    on one. A mailbox that was lost can be opened again under its address.
 //! 6. A write whose reply is lost may have happened or not. The caller asks again, which
 //!    is safe because it chose the lease id.
 //! 7. A store that can come back without its latest writes says which life of it answers
@@ -54,6 +54,8 @@ pub mod http;
 mod journal;
 mod lock_keys;
 pub mod memory;
+#[cfg(any(feature = "http", feature = "redis"))]
+mod pem;
 #[cfg(feature = "redis")]
 pub mod redis;
 mod remark;
@@ -78,6 +80,10 @@ pub trait Store: fmt::Debug + Send + Sync {
 
     /// Opens a mailbox for wake-ups. One process needs only one.
     async fn open_mailbox(&self) -> Result<Box<dyn Mailbox>, StoreError>;
+
+    /// Opens a mailbox again that was lost, under the address that it had: requests and leases
+    /// carry it. One that is no address of this store is passed over.
+    async fn reopen_mailbox(&self, channel: &Channel) -> Result<Box<dyn Mailbox>, StoreError>;
 
     /// The first `limit` waiters of a pool, in order.
     async fn waiters(&self, pool: &PoolName, limit: usize) -> Result<Vec<Waiter>, StoreError>;
@@ -360,6 +366,7 @@ impl StoreError {
             Self::OutOfMemory(_) => "raise `maxmemory` of the Redis server, or move what else is in it elsewhere; `gpulock doctor` shows both".to_owned(),
             Self::NotReplicated { .. } => "look at `INFO replication` of the master; `min_replicas` in the store's URL says how many replicas must have each write".to_owned(),
             Self::Full(_) => "free some space on that disk; leases that are held end at their deadlines".to_owned(),
+            Self::Refused { place, .. } if place.contains("http") => "look at the token and at `server.tokens` of the `gpulock serve` there, which lists tokens with their roles; to change anything takes the role `operate`".to_owned(),
             Self::Refused { .. } => "look at user, password, certificates and the rights of the user; `gpulock doctor` prints the rights that are needed".to_owned(),
             Self::NotWritable { .. } => {
                 "make the folder if there is none, give yourself write access to it and the file, or choose another store with --store sqlite:///PATH".to_owned()

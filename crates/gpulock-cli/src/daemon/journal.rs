@@ -14,9 +14,6 @@ use super::leadership::monitor_pool;
 /// Between two looks at the journals.
 const LOOK: Duration = Duration::from_millis(250);
 
-/// Looks at the journals between two looks for new pools.
-const POOLS_EACH: u32 = 8;
-
 /// How many entries are read at once.
 const BATCH: usize = 500;
 
@@ -55,12 +52,9 @@ impl Journal {
         mut hear: impl FnMut(&PoolName, &Entry),
     ) {
         let mut ends = BTreeMap::new();
-        let mut looks = 0;
+        let mut is_start = true;
         while !shutdown.is_cancelled() {
-            if looks % POOLS_EACH == 0 {
-                self.meet_pools(&mut ends, looks == 0).await;
-            }
-            looks = looks.wrapping_add(1);
+            self.meet_pools(&mut ends, std::mem::take(&mut is_start)).await;
             for (pool, end) in &mut ends {
                 while let Ok(followed) = self.store.follow(pool, *end, BATCH).await {
                     if let Some(last) = followed.entries.last() {

@@ -1,120 +1,247 @@
-//! Mailboxes of clients that come over HTTP: each is one of the daemon's store, and stays for a
-//! while when its reader's connection breaks.
+//! The mailboxes of clients: each is one of the store's own, and an answer that does not end.
+//!
+//! A wake-up from one client to another goes from call to mailbox without the store between.
+//! One from elsewhere comes through the store's mailbox.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::convert::Infallible;
+use std::pin::pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use gpulock::core::Channel;
-use gpulock::store::{Letter, Mailbox, Store, StoreError};
-use tokio::sync::{Mutex as AsyncMutex, OwnedMutexGuard};
-use tokio::time::timeout;
+use axum::body::Bytes;
+use futures_util::{Stream, StreamExt};
+use gpulock::core::{Changes, Channel, Wake, Why};
+use gpulock::store::http::wire::Line;
+use gpulock::store::{Award, Letter, Mailbox, Store, StoreError, Versions};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio::task::JoinHandle;
+use tokio::time::{Instant, Interval, interval_at};
+use tokio_stream::wrappers::ReceiverStream;
+use tokio_util::sync::CancellationToken;
 
-/// So many clients may listen.
-const MOST: usize = 1_000;
+/// A client that has not taken so many lines has to begin anew.
+const UNREAD: usize = 1_024;
 
-/// For how long a mailbox waits for its reader.
-const KEPT: Duration = Duration::from_secs(60);
-
-/// A mailbox that one reader at a time has in hand.
-type Shared = Arc<AsyncMutex<Box<dyn Mailbox>>>;
-
-/// All mailboxes, by the names under which their readers come back.
-#[derive(Debug, Default)]
-pub(crate) struct Mailboxes {
-    open: Arc<Mutex<HashMap<String, Shared>>>,
+/// How many mailboxes there are, and how they are kept open.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Limits {
+    /// At the same time.
+    pub(crate) mailboxes: usize,
+    /// At least so often comes a line.
+    pub(crate) keep_alive: Duration,
 }
 
-/// A mailbox in the hands of its reader.
+impl Default for Limits {
+    fn default() -> Self {
+        Self { mailboxes: 1_000, keep_alive: Duration::from_secs(5) }
+    }
+}
+
+/// Why a mailbox was not opened.
 #[derive(Debug)]
-pub(crate) struct Reading {
-    /// Under this name its reader may come back; nobody else knows it.
-    pub(crate) name: String,
-    /// The address that requests carry.
-    pub(crate) channel: Channel,
-    /// `None` only while it is dropped.
-    mailbox: Option<OwnedMutexGuard<Box<dyn Mailbox>>>,
-    open: Arc<Mutex<HashMap<String, Shared>>>,
+pub(crate) enum NotOpen {
+    /// The server is about to stop.
+    Stopping,
+    /// There are as many as there may be.
+    AllTaken,
+    /// The store's own answer.
+    Store(StoreError),
 }
+
+impl From<StoreError> for NotOpen {
+    fn from(error: StoreError) -> Self {
+        Self::Store(error)
+    }
+}
+
+/// The mailboxes that are open. Clones share them.
+#[derive(Clone, Debug)]
+pub(crate) struct Mailboxes {
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    store: Arc<dyn Store>,
+    shutdown: CancellationToken,
+    keep_alive: Duration,
+    places: Arc<Semaphore>,
+    open: Mutex<HashMap<Channel, Open>>,
+}
+
+#[derive(Debug)]
+struct Open {
+    lines: mpsc::Sender<Line>,
+    stop: CancellationToken,
+    delivery: JoinHandle<()>,
+}
+
+/// Wake-ups for mailboxes of this daemon.
+pub(crate) type Own = Vec<(Wake, mpsc::Sender<Line>)>;
 
 impl Mailboxes {
-    /// The mailbox with this name, or a new one. `Ok(None)`: there are as many as may be.
-    ///
-    /// # Errors
-    /// If the store gives none.
-    pub(crate) async fn read(
+    /// None so far. All end at `shutdown`.
+    pub(crate) fn new(store: Arc<dyn Store>, shutdown: CancellationToken) -> Self {
+        Self::within(store, shutdown, Limits::default())
+    }
+
+    /// The same with other limits.
+    pub(crate) fn within(
+        store: Arc<dyn Store>,
+        shutdown: CancellationToken,
+        limits: Limits,
+    ) -> Self {
+        let Limits { mailboxes, keep_alive } = limits;
+        let places = Arc::new(Semaphore::new(mailboxes));
+        let shared = Shared { store, shutdown, keep_alive, places, open: Mutex::default() };
+        Self { shared: Arc::new(shared) }
+    }
+
+    /// Opens a mailbox, at the address that it had before if it had one.
+    pub(crate) async fn open(
         &self,
-        store: &Arc<dyn Store>,
-        name: Option<&str>,
-    ) -> Result<Option<Reading>, StoreError> {
-        let known = name.and_then(|name| Some((name.to_owned(), self.find(name)?)));
-        let (name, shared) = match known {
-            Some(known) => known,
-            None if self.count() >= MOST => return Ok(None),
-            None => {
-                let mailbox = store.open_mailbox().await?;
-                let name = random_name()?;
-                let shared = Arc::new(AsyncMutex::new(mailbox));
-                lock(&self.open).insert(name.clone(), Arc::clone(&shared));
-                (name, shared)
-            }
+        before: Option<Channel>,
+    ) -> Result<impl Stream<Item = Result<Bytes, Infallible>> + use<>, NotOpen> {
+        let shared = &self.shared;
+        let ended = before.as_ref().and_then(|channel| shared.end(channel));
+        if let Some(delivery) = ended {
+            // The address is free when the earlier mailbox is dropped, however it ended.
+            let _ = delivery.await;
+        }
+        if shared.shutdown.is_cancelled() {
+            return Err(NotOpen::Stopping);
+        }
+        let place = Arc::clone(&shared.places).try_acquire_owned();
+        let place = place.map_err(|_| NotOpen::AllTaken)?;
+        let mailbox = match &before {
+            Some(channel) => shared.store.reopen_mailbox(channel).await?,
+            None => shared.store.open_mailbox().await?,
         };
-        // Its last reader may not have noticed yet that its connection is gone.
-        let Ok(mailbox) = timeout(KEPT, shared.lock_owned()).await else { return Ok(None) };
-        let channel = mailbox.channel();
-        Ok(Some(Reading { name, channel, mailbox: Some(mailbox), open: Arc::clone(&self.open) }))
+        let (lines, unread) = mpsc::channel(UNREAD);
+        let keep_alive_millis = u64::try_from(shared.keep_alive.as_millis()).unwrap_or(u64::MAX);
+        let first = Line::Open { channel: mailbox.channel(), keep_alive_millis };
+        // It is the first of many that there is room for.
+        let _ = lines.try_send(first);
+        Shared::begin(shared, mailbox, lines, place);
+        Ok(ReceiverStream::new(unread).map(|line| Ok(written(&line))))
     }
 
-    fn find(&self, name: &str) -> Option<Shared> {
-        lock(&self.open).get(name).cloned()
+    /// Takes the wake-ups that are for mailboxes of this daemon.
+    pub(crate) fn take_own(&self, wake: &mut Vec<Wake>) -> Own {
+        let open = self.shared.lock();
+        let (mut own, mut others) = (Vec::new(), Vec::new());
+        for wake in wake.drain(..) {
+            match open.get(&wake.channel) {
+                Some(mailbox) => own.push((wake, mailbox.lines.clone())),
+                None => others.push(wake),
+            }
+        }
+        *wake = others;
+        own
     }
 
-    fn count(&self) -> usize {
-        lock(&self.open).len()
-    }
-}
-
-impl Reading {
-    /// The next letter.
-    ///
-    /// # Errors
-    /// If the store gives no more.
-    pub(crate) async fn next(&mut self) -> Result<Letter, StoreError> {
-        match &mut self.mailbox {
-            Some(mailbox) => mailbox.next().await,
-            None => Ok(Letter::SomeMayBeLost),
+    /// Delivers them, after the changes that they tell of were written: whoever was granted
+    /// something gets it with the letter. `None`: nobody knows whether they were.
+    pub(crate) fn deliver(&self, own: Own, written: Option<(&Changes, Versions)>) {
+        for (wake, lines) in own {
+            let award = written.and_then(|(changes, versions)| award(&wake, changes, versions));
+            let Wake { channel, lease_id, why } = wake;
+            let line = award.unwrap_or(Line::Wake { lease_id, why: why.into() });
+            if lines.try_send(line).is_err() {
+                // It cannot keep up, or is about to end anyway.
+                self.shared.end(&channel);
+            }
         }
     }
 }
 
-impl Drop for Reading {
-    /// The mailbox waits for its reader to come back.
-    fn drop(&mut self) {
-        self.mailbox = None;
-        let (name, open) = (std::mem::take(&mut self.name), Arc::clone(&self.open));
-        tokio::spawn(async move {
-            tokio::time::sleep(KEPT).await;
-            let mut open = lock(&open);
-            // Whoever reads it holds it locked.
-            let is_left = open.get(&name).is_some_and(|shared| shared.try_lock().is_ok());
-            if is_left {
-                open.remove(&name);
+fn award(wake: &Wake, changes: &Changes, versions: Versions) -> Option<Line> {
+    let lease = changes.leases.get(&wake.lease_id)?.clone()?;
+    let ledger = changes.ledger.clone()?;
+    let is_certain = wake.why == Why::Granted && changes.reads.leases;
+    let award = Award { lease, ledger, version: versions.leases };
+    is_certain.then(|| Letter::Awarded(Box::new(award)).into())
+}
+
+impl Shared {
+    fn begin(
+        shared: &Arc<Self>,
+        mailbox: Box<dyn Mailbox>,
+        lines: mpsc::Sender<Line>,
+        place: OwnedSemaphorePermit,
+    ) {
+        let (channel, stop) = (mailbox.channel(), shared.shutdown.child_token());
+        let begin = Instant::now() + shared.keep_alive;
+        let ticks = interval_at(begin, shared.keep_alive);
+        let mut open = shared.lock();
+        let delivery = tokio::spawn({
+            let (shared, channel) = (Arc::clone(shared), channel.clone());
+            let (stop, lines) = (stop.clone(), lines.clone());
+            async move {
+                tokio::select! {
+                    () = stop.cancelled() => {}
+                    () = lines.closed() => {}
+                    () = deliver_all(mailbox, &lines, ticks) => {}
+                }
+                shared.forget(&channel, &lines);
+                drop(place);
             }
         });
+        open.insert(channel, Open { lines, stop, delivery });
+    }
+
+    /// Ends a mailbox, which it has when what is answered has ended.
+    fn end(&self, channel: &Channel) -> Option<JoinHandle<()>> {
+        let Open { stop, delivery, .. } = self.lock().remove(channel)?;
+        stop.cancel();
+        Some(delivery)
+    }
+
+    /// Strikes a mailbox off, unless another one has its address by now.
+    fn forget(&self, channel: &Channel, lines: &mpsc::Sender<Line>) {
+        let mut open = self.lock();
+        if open.get(channel).is_some_and(|mailbox| mailbox.lines.same_channel(lines)) {
+            open.remove(channel);
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<Channel, Open>> {
+        self.open.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-fn random_name() -> Result<String, StoreError> {
-    let mut bits = [0; 16];
-    getrandom::fill(&mut bits).map_err(|error| StoreError::Unavailable {
-        place: "random numbers of the system".to_owned(),
-        reason: error.to_string(),
-    })?;
-    Ok(format!("{:032x}", u128::from_be_bytes(bits)))
+/// Hands on every letter, until the mailbox breaks or the client cannot keep up.
+async fn deliver_all(
+    mut mailbox: Box<dyn Mailbox>,
+    lines: &mpsc::Sender<Line>,
+    mut ticks: Interval,
+) {
+    while let Some(letter) = next(&mut *mailbox, lines, &mut ticks).await {
+        if lines.try_send(letter.into()).is_err() {
+            return;
+        }
+    }
 }
 
-fn lock(
-    open: &Mutex<HashMap<String, Shared>>,
-) -> std::sync::MutexGuard<'_, HashMap<String, Shared>> {
-    open.lock().unwrap_or_else(PoisonError::into_inner)
+/// The next letter; until it comes, lines without meaning.
+async fn next(
+    mailbox: &mut dyn Mailbox,
+    lines: &mpsc::Sender<Line>,
+    ticks: &mut Interval,
+) -> Option<Letter> {
+    let mut letter = pin!(mailbox.next());
+    loop {
+        tokio::select! {
+            letter = &mut letter => return letter.ok(),
+            _ = ticks.tick() => lines.try_send(Line::Alive).ok()?,
+        }
+    }
+}
+
+fn written(line: &Line) -> Bytes {
+    let mut text = serde_json::to_vec(line)
+        .unwrap_or_else(|error| unreachable!("lines are plain data: {error}"));
+    text.push(b'\n');
+    text.into()
 }

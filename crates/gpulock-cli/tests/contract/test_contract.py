@@ -223,7 +223,10 @@ def stream_of(described: Any) -> str | None:
 def look_at_a_stream(described: Any, stream: str, headers: dict[str, str]) -> None:
     """Takes the head of an answer that has no end."""
     url = described.base_url.rstrip("/") + described.path
-    with requests.get(url, headers=headers, stream=True, timeout=PATIENCE) as answer:
+    body = {} if described.body else None
+    with requests.request(
+        described.method, url, headers=headers, json=body, stream=True, timeout=PATIENCE
+    ) as answer:
         assert str(answer.status_code) in described.definition.raw["responses"]
         assert answer.status_code < 500
         if answer.ok:

@@ -251,6 +251,7 @@ pub(super) fn owner(pid: u32, sight: Option<Sight>) -> Owner {
         user: "anna".to_owned(),
         process: sight.map(|sight| OwnProcess { sight, process }),
         run: None,
+        is_remote: false,
     }
 }
 

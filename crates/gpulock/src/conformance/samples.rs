@@ -148,6 +148,7 @@ pub(super) fn owner() -> Owner {
         user: "Zoë \"Z\" O'Neil".to_owned(),
         process: Some(OwnProcess { sight, process }),
         run: Some(u64::MAX),
+        is_remote: false,
     }
 }
 

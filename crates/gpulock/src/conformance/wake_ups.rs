@@ -71,6 +71,26 @@ pub async fn every_mailbox_has_an_address_of_its_own(under_test: StoreUnderTest)
     assert_eq!(addresses.len(), mailboxes.len());
 }
 
+/// What was sent before is lost; what is sent from then on comes.
+pub async fn a_lost_mailbox_is_opened_again_under_its_address(under_test: StoreUnderTest) {
+    let bench = Bench::new(&under_test.store);
+    let channel = open(&bench).await.channel();
+    for round in 0..3 {
+        let reopened = under_test.store.reopen_mailbox(&channel).await;
+        let mut mailbox = reopened.expect("a mailbox can be opened again");
+        assert_eq!(mailbox.channel(), channel);
+        let letter = (id(round), Why::Watch);
+        wake(&bench, &[(channel.clone(), letter)]).await;
+        assert_eq!(next(&mut *mailbox).await, letter);
+    }
+    let nowhere = Channel("not an address of any store".to_owned());
+    let reopened = under_test.store.reopen_mailbox(&nowhere).await;
+    let mut mailbox = reopened.expect("another one is opened instead");
+    let letter = (id(7), Why::Stop);
+    wake(&bench, &[(mailbox.channel(), letter)]).await;
+    assert_eq!(next(&mut *mailbox).await, letter);
+}
+
 async fn open(bench: &Bench) -> Box<dyn Mailbox> {
     bench.store.open_mailbox().await.expect("a mailbox can be opened")
 }

@@ -57,7 +57,14 @@ pub fn this_owner(client: &str) -> Owner {
     let process = this_sight()
         .and_then(|sight| Ok(OwnProcess { sight: sight.clone(), process: this_process()? }))
         .ok();
-    Owner { host: host(), client: client.to_owned(), user: user(), process, run: None }
+    Owner {
+        host: host(),
+        client: client.to_owned(),
+        user: user(),
+        process,
+        run: None,
+        is_remote: false,
+    }
 }
 
 /// The host's name, for people.

@@ -44,7 +44,7 @@ pub fn rebooted_since(owner: &Owner) -> bool {
     let Some(sight) = owner.sight() else {
         return false;
     };
-    owner.host == host() && boot_id().is_ok_and(|now| now != sight.boot_id)
+    !owner.is_remote && owner.host == host() && boot_id().is_ok_and(|now| now != sight.boot_id)
 }
 
 /// Whether a thread of exactly this process runs.
@@ -87,6 +87,9 @@ mod tests {
         assert!(!rebooted_since(&owner));
         owner.process.as_mut().unwrap().sight.boot_id = "an earlier one".into();
         assert!(rebooted_since(&owner));
+        owner.is_remote = true;
+        assert!(!rebooted_since(&owner), "another host may have the same name");
+        owner.is_remote = false;
         owner.host.push('x');
         assert!(!rebooted_since(&owner));
     }

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use fastrand::Rng;
-use gpulock_core::{LeaseId, PoolName, Step, TaskBeat, TaskName, TaskRecord, Waiter};
+use gpulock_core::{Channel, LeaseId, PoolName, Step, TaskBeat, TaskName, TaskRecord, Waiter};
 
 use super::{
     Cursor, Entry, Followed, Mailbox, Remark, Scope, Store, StoreError, Swapped, View, Wanted,
@@ -198,6 +198,10 @@ impl Store for FaultyStore {
 
     async fn open_mailbox(&self) -> Result<Box<dyn Mailbox>, StoreError> {
         self.ask(Call::Other, self.store.open_mailbox()).await
+    }
+
+    async fn reopen_mailbox(&self, channel: &Channel) -> Result<Box<dyn Mailbox>, StoreError> {
+        self.ask(Call::Other, self.store.reopen_mailbox(channel)).await
     }
 
     async fn waiters(&self, pool: &PoolName, limit: usize) -> Result<Vec<Waiter>, StoreError> {

@@ -83,6 +83,12 @@ impl State {
         let ahead = asking.and_then(|lease_id| shelf.record.ahead_of(lease_id));
         View { pool, versions: shelf.versions, now, ahead, incarnation: None }
     }
+
+    fn mailbox(&mut self, channel: Channel, store: &MemoryStore) -> MemoryMailbox {
+        let (sender, letters) = mpsc::unbounded_channel();
+        self.mailboxes.insert(channel.0.clone(), sender);
+        MemoryMailbox { channel, letters, store: store.clone() }
+    }
 }
 
 #[async_trait]
@@ -126,9 +132,11 @@ impl Store for MemoryStore {
         let mut state = self.lock();
         state.opened += 1;
         let channel = Channel(format!("memory-{}", state.opened));
-        let (sender, letters) = mpsc::unbounded_channel();
-        state.mailboxes.insert(channel.0.clone(), sender);
-        Ok(Box::new(MemoryMailbox { channel, letters, store: self.clone() }))
+        Ok(Box::new(state.mailbox(channel, self)))
+    }
+
+    async fn reopen_mailbox(&self, channel: &Channel) -> Result<Box<dyn Mailbox>, StoreError> {
+        Ok(Box::new(self.lock().mailbox(channel.clone(), self)))
     }
 
     async fn waiters(&self, pool: &PoolName, limit: usize) -> Result<Vec<Waiter>, StoreError> {

@@ -27,7 +27,9 @@ mod trouble;
 use std::sync::{Arc, LazyLock};
 
 use async_trait::async_trait;
-use gpulock_core::{LOOK_AHEAD, LeaseId, PoolName, TaskBeat, TaskName, TaskRecord, Waiter, Why};
+use gpulock_core::{
+    Channel, LOOK_AHEAD, LeaseId, PoolName, TaskBeat, TaskName, TaskRecord, Waiter, Why,
+};
 use redis::Cmd;
 use serde::Serialize;
 
@@ -139,6 +141,13 @@ impl Store for RedisStore {
     async fn open_mailbox(&self) -> Result<Box<dyn Mailbox>, StoreError> {
         let channel = self.keys.channel();
         Ok(Box::new(Subscription::open(self.link.address(), channel).await?))
+    }
+
+    async fn reopen_mailbox(&self, channel: &Channel) -> Result<Box<dyn Mailbox>, StoreError> {
+        match self.keys.has_channel(channel) {
+            true => Ok(Box::new(Subscription::open(self.link.address(), channel.clone()).await?)),
+            false => self.open_mailbox().await,
+        }
     }
 
     async fn waiters(&self, pool: &PoolName, limit: usize) -> Result<Vec<Waiter>, StoreError> {

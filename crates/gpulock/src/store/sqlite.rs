@@ -40,6 +40,9 @@ const SAME_FILE_FOR: u64 = 50_000;
 /// So many steps make a connection one that writes often.
 const WRITES_OFTEN: u64 = 100;
 
+/// What the addresses of mailboxes begin with.
+const SOCKETS: &str = "gpulock-";
+
 /// Keeps pools in one database file.
 #[derive(Debug)]
 pub struct SqliteStore {
@@ -202,15 +205,15 @@ impl Store for SqliteStore {
     }
 
     async fn open_mailbox(&self) -> Result<Box<dyn Mailbox>, StoreError> {
-        let channel = Channel(format!("gpulock-{}-{:016x}", std::process::id(), fastrand::u64(..)));
-        let socket = SocketAddr::from_abstract_name(&channel.0)
-            .and_then(|address| UnixDatagram::bind_addr(&address))
-            .and_then(|socket| {
-                socket.set_nonblocking(true)?;
-                tokio::net::UnixDatagram::from_std(socket)
-            })
-            .map_err(|error| unavailable(&self.path, &error))?;
-        Ok(Box::new(SocketMailbox { channel, socket, path: self.path.clone() }))
+        let name = format!("{SOCKETS}{}-{:016x}", std::process::id(), fastrand::u64(..));
+        Ok(Box::new(SocketMailbox::open(Channel(name), &self.path)?))
+    }
+
+    async fn reopen_mailbox(&self, channel: &Channel) -> Result<Box<dyn Mailbox>, StoreError> {
+        match channel.0.starts_with(SOCKETS) {
+            true => Ok(Box::new(SocketMailbox::open(channel.clone(), &self.path)?)),
+            false => self.open_mailbox().await,
+        }
     }
 
     async fn waiters(&self, pool: &PoolName, limit: usize) -> Result<Vec<Waiter>, StoreError> {
@@ -291,6 +294,19 @@ struct SocketMailbox {
     channel: Channel,
     socket: tokio::net::UnixDatagram,
     path: PathBuf,
+}
+
+impl SocketMailbox {
+    fn open(channel: Channel, path: &Path) -> Result<Self, StoreError> {
+        let socket = SocketAddr::from_abstract_name(&channel.0)
+            .and_then(|address| UnixDatagram::bind_addr(&address))
+            .and_then(|socket| {
+                socket.set_nonblocking(true)?;
+                tokio::net::UnixDatagram::from_std(socket)
+            })
+            .map_err(|error| unavailable(path, &error))?;
+        Ok(Self { channel, socket, path: path.to_owned() })
+    }
 }
 
 #[async_trait]

@@ -74,6 +74,7 @@ fn far_away(run: u64) -> Owner {
     Owner {
         process: Some(OwnProcess { sight, process }),
         run: Some(run),
+        is_remote: false,
         ..this_owner("elsewhere")
     }
 }

@@ -177,7 +177,8 @@ pub(crate) async fn acquire(
         () = api.shutdown.cancelled() => return Err(ending()),
     };
     api.pictures.forget(&pool).await;
-    let lease = present(&api, &pool, granted.lease_id).await?;
+    // It may be over already; the caller is told what it was granted all the same.
+    let lease = LeaseStatus::new(&granted, granted.renewed_at());
     let place = format!("/api/v1/leases/{}?pool={pool}", granted.lease_id);
     Ok((StatusCode::CREATED, [(header::LOCATION, place)], Json(lease)))
 }
@@ -320,7 +321,7 @@ fn owner(caller: &Caller, host: Option<String>) -> Result<Owner, Problem> {
         .parse::<TaskName>()
         .map_err(|_| invalid("`host` is not 1 to 256 bytes of printable text"))?;
     let (client, user) = ("http".to_owned(), caller.name.to_string());
-    Ok(Owner { host: host.to_string(), client, user, process: None, run: None })
+    Ok(Owner { host: host.to_string(), client, user, process: None, run: None, is_remote: true })
 }
 
 fn gpus_of(names: Vec<GpuName>) -> Result<Vec<GpuRef>, Problem> {

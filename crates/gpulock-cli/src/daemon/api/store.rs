@@ -5,21 +5,22 @@
 #[cfg(test)]
 mod tests;
 
-use std::convert::Infallible;
+use std::future::Future;
+use std::sync::Arc;
 use std::time::Duration;
 
-use axum::body::{Body, Bytes};
-use axum::extract::{DefaultBodyLimit, Request, State};
+use axum::body::Body;
+use axum::extract::{DefaultBodyLimit, FromRef, Request, State};
 use axum::http::HeaderValue;
 use axum::middleware::{Next, from_fn};
 use axum::response::Response;
-use futures_util::stream;
 use gpulock::core::{PoolName, TaskBeat, TaskName, TaskRecord};
 use gpulock::store::http::wire::{
-    Asking, FORMAT, FORMAT_HEADER, Forgetting, Forgotten, Line, List, OwnedWrite, WireEntries,
-    WireFollowed, WirePools, WireSwapped, WireTasks, WireView, WireWaiters, WireWrite,
+    Asking, FAULT_MEMBER, FORMAT, FORMAT_HEADER, Fault, Forgetting, Forgotten, List, Listening,
+    OwnedWrite, WireEntries, WireFollowed, WirePools, WireRemarks, WireSwapped, WireTasks,
+    WireView, WireWaiters, WireWrite,
 };
-use gpulock::store::{Cursor, StoreError, Wanted};
+use gpulock::store::{Cursor, Store, StoreError, Swapped, Wanted};
 use serde::Deserialize;
 use utoipa::IntoParams;
 use utoipa_axum::router::OpenApiRouter;
@@ -27,17 +28,40 @@ use utoipa_axum::routes;
 
 use super::{Api, ending, failed, invalid, too_many};
 use crate::daemon::input::{Json, Path, Query};
-use crate::daemon::mailboxes::Reading;
+use crate::daemon::mailboxes::{Mailboxes, NotOpen};
+use crate::daemon::picture::Pictures;
 use crate::daemon::problem::{Kind, Problem};
 
 /// A step of a pool with 1,000 GPUs fits well into this, in bytes.
 const LARGEST_WRITE: usize = 4 << 20;
 
-/// Between two signs of life in a mailbox without letters.
-const ALIVE: Duration = Duration::from_secs(5);
+/// For the store to answer. Clients wait a little longer, so that they hear of it.
+const PATIENCE: Duration = Duration::from_secs(4);
+
+/// What these routes work with.
+#[derive(Clone, Debug)]
+pub(crate) struct Lent {
+    store: Arc<dyn Store>,
+    pictures: Arc<Pictures>,
+    mailboxes: Mailboxes,
+}
+
+impl FromRef<Api> for Lent {
+    fn from_ref(api: &Api) -> Self {
+        Self {
+            store: Arc::clone(&api.store),
+            pictures: Arc::clone(&api.pictures),
+            mailboxes: api.mailboxes.clone(),
+        }
+    }
+}
 
 /// What the HTTP store of the library asks.
-pub(crate) fn routes() -> OpenApiRouter<Api> {
+pub(crate) fn routes<S>() -> OpenApiRouter<S>
+where
+    S: Clone + Send + Sync + 'static,
+    Lent: FromRef<S>,
+{
     OpenApiRouter::new()
         .routes(routes!(pools))
         .routes(routes!(picture, picture_for))
@@ -47,6 +71,7 @@ pub(crate) fn routes() -> OpenApiRouter<Api> {
         .routes(routes!(journal))
         .routes(routes!(tasks, put_task))
         .routes(routes!(forget_task))
+        .routes(routes!(examination))
         .routes(routes!(mailbox))
         .layer(DefaultBodyLimit::max(LARGEST_WRITE))
         .layer(from_fn(in_one_format))
@@ -71,8 +96,8 @@ async fn in_one_format(request: Request, next: Next) -> Result<Response, Problem
 /// The pools of the store.
 #[utoipa::path(get, path = "/api/v1/store/pools", tag = "store",
     responses((status = 200, description = "Their names.", body = Object)))]
-async fn pools(State(api): State<Api>) -> Result<Json<WirePools>, Problem> {
-    Ok(Json(List { items: api.store.pools().await.map_err(refused)? }))
+async fn pools(State(lent): State<Lent>) -> Result<Json<WirePools>, Problem> {
+    Ok(Json(List { items: in_time(lent.store.pools()).await? }))
 }
 
 /// The present picture of a pool.
@@ -80,10 +105,10 @@ async fn pools(State(api): State<Api>) -> Result<Json<WirePools>, Problem> {
     params(("pool" = String, Path, description = "Which pool.", pattern = "^[A-Za-z0-9._-]{1,64}$")),
     responses((status = 200, description = "The picture.", body = Object)))]
 async fn picture(
-    State(api): State<Api>,
+    State(lent): State<Lent>,
     Path(pool): Path<String>,
 ) -> Result<Json<WireView>, Problem> {
-    let view = api.store.read(&pool_of(&pool)?, None).await.map_err(refused)?;
+    let view = in_time(lent.store.read(&pool_of(&pool)?, None)).await?;
     Ok(Json(view.into()))
 }
 
@@ -93,11 +118,11 @@ async fn picture(
     params(("pool" = String, Path, description = "Which pool.", pattern = "^[A-Za-z0-9._-]{1,64}$")),
     responses((status = 200, description = "The picture.", body = Object)))]
 async fn picture_for(
-    State(api): State<Api>,
+    State(lent): State<Lent>,
     Path(pool): Path<String>,
     Json(asking): Json<Asking>,
 ) -> Result<Json<WireView>, Problem> {
-    let view = api.store.read(&pool_of(&pool)?, Some(asking.lease_id)).await.map_err(refused)?;
+    let view = in_time(lent.store.read(&pool_of(&pool)?, Some(asking.lease_id))).await?;
     Ok(Json(view.into()))
 }
 
@@ -107,16 +132,25 @@ async fn picture_for(
     params(("pool" = String, Path, description = "Which pool.", pattern = "^[A-Za-z0-9._-]{1,64}$")),
     responses((status = 200, description = "What became of it.", body = Object)))]
 async fn swap(
-    State(api): State<Api>,
+    State(lent): State<Lent>,
     Path(pool): Path<String>,
     Json(write): Json<WireWrite>,
 ) -> Result<Json<WireSwapped>, Problem> {
     let pool = pool_of(&pool)?;
     let write = OwnedWrite::try_from(write);
-    let write = write.map_err(|_| invalid("a version is not a number"))?;
-    let swapped = api.store.swap(write.to_pool(&pool)).await.map_err(refused)?;
-    api.pictures.forget(&pool).await;
-    Ok(Json(swapped.into()))
+    let mut write = write.map_err(|_| invalid("a version is not a number"))?;
+    // Who listens here is told here, at once.
+    let own = lent.mailboxes.take_own(&mut write.step.wake);
+    let swapped = in_time(lent.store.swap(write.to_pool(&pool))).await;
+    match &swapped {
+        Ok(Swapped::Written { versions, .. }) => {
+            lent.mailboxes.deliver(own, Some((&write.step.changes, *versions)));
+        }
+        Ok(Swapped::Conflict(_)) => {}
+        Err(_) => lent.mailboxes.deliver(own, None),
+    }
+    lent.pictures.forget(&pool).await;
+    Ok(Json(swapped?.into()))
 }
 
 /// How much is wanted.
@@ -143,11 +177,11 @@ impl Reach {
     params(Reach, ("pool" = String, Path, description = "Which pool.", pattern = "^[A-Za-z0-9._-]{1,64}$")),
     responses((status = 200, description = "The waiters.", body = Object)))]
 async fn waiters(
-    State(api): State<Api>,
+    State(lent): State<Lent>,
     Path(pool): Path<String>,
     Query(reach): Query<Reach>,
 ) -> Result<Json<WireWaiters>, Problem> {
-    let waiters = api.store.waiters(&pool_of(&pool)?, reach.limit()).await.map_err(refused)?;
+    let waiters = in_time(lent.store.waiters(&pool_of(&pool)?, reach.limit())).await?;
     Ok(Json(List::of(waiters)))
 }
 
@@ -156,14 +190,14 @@ async fn waiters(
     params(Reach, ("pool" = String, Path, description = "Which pool.", pattern = "^[A-Za-z0-9._-]{1,64}$")),
     responses((status = 200, description = "The entries of the journal.", body = Object)))]
 async fn history(
-    State(api): State<Api>,
+    State(lent): State<Lent>,
     Path(pool): Path<String>,
     Query(reach): Query<Reach>,
 ) -> Result<Json<WireEntries>, Problem> {
     let task = reach.task.as_deref().map(str::parse::<TaskName>).transpose();
     let task = task.map_err(|error| invalid(error.to_string()))?;
     let wanted = Wanted { limit: reach.limit(), task };
-    let entries = api.store.history(&pool_of(&pool)?, &wanted).await.map_err(refused)?;
+    let entries = in_time(lent.store.history(&pool_of(&pool)?, &wanted)).await?;
     Ok(Json(List::of(entries)))
 }
 
@@ -172,15 +206,15 @@ async fn history(
     params(Reach, ("pool" = String, Path, description = "Which pool.", pattern = "^[A-Za-z0-9._-]{1,64}$")),
     responses((status = 200, description = "The entries, and whether something is missing.", body = Object)))]
 async fn journal(
-    State(api): State<Api>,
+    State(lent): State<Lent>,
     Path(pool): Path<String>,
     Query(reach): Query<Reach>,
 ) -> Result<Json<WireFollowed>, Problem> {
     let after = reach.after.as_deref().map(str::parse).transpose();
     let after = after.map_err(|_| invalid("`after` is not a place in the journal"))?;
     let after = after.unwrap_or(Cursor::START);
-    let followed = api.store.follow(&pool_of(&pool)?, after, reach.limit()).await;
-    Ok(Json(followed.map_err(refused)?.into()))
+    let followed = in_time(lent.store.follow(&pool_of(&pool)?, after, reach.limit())).await?;
+    Ok(Json(followed.into()))
 }
 
 /// What is remembered of the tasks of a pool, the latest sign of life first.
@@ -188,10 +222,10 @@ async fn journal(
     params(("pool" = String, Path, description = "Which pool.", pattern = "^[A-Za-z0-9._-]{1,64}$")),
     responses((status = 200, description = "The records.", body = Object)))]
 async fn tasks(
-    State(api): State<Api>,
+    State(lent): State<Lent>,
     Path(pool): Path<String>,
 ) -> Result<Json<WireTasks>, Problem> {
-    Ok(Json(List { items: api.store.tasks(&pool_of(&pool)?).await.map_err(refused)? }))
+    Ok(Json(List { items: in_time(lent.store.tasks(&pool_of(&pool)?)).await? }))
 }
 
 /// Write a sign of life of a task.
@@ -200,11 +234,11 @@ async fn tasks(
     params(("pool" = String, Path, description = "Which pool.", pattern = "^[A-Za-z0-9._-]{1,64}$")),
     responses((status = 200, description = "What is remembered from now on.", body = Object)))]
 async fn put_task(
-    State(api): State<Api>,
+    State(lent): State<Lent>,
     Path(pool): Path<String>,
     Json(beat): Json<TaskBeat>,
 ) -> Result<Json<TaskRecord>, Problem> {
-    api.store.put_task(&pool_of(&pool)?, &beat).await.map_err(refused).map(Json)
+    in_time(lent.store.put_task(&pool_of(&pool)?, &beat)).await.map(Json)
 }
 
 /// Forget a task.
@@ -213,71 +247,61 @@ async fn put_task(
     params(("pool" = String, Path, description = "Which pool.", pattern = "^[A-Za-z0-9._-]{1,64}$")),
     responses((status = 200, description = "Whether there was something to forget.", body = Object)))]
 async fn forget_task(
-    State(api): State<Api>,
+    State(lent): State<Lent>,
     Path(pool): Path<String>,
     Json(forgetting): Json<Forgetting>,
 ) -> Result<Json<Forgotten>, Problem> {
-    let forgotten = api.store.remove_task(&pool_of(&pool)?, &forgetting.task_id).await;
-    Ok(Json(Forgotten { was_there: forgotten.map_err(refused)? }))
+    let pool = pool_of(&pool)?;
+    let was_there = in_time(lent.store.remove_task(&pool, &forgetting.task_id)).await?;
+    Ok(Json(Forgotten { was_there }))
 }
 
-/// Whose mailbox.
-#[derive(Deserialize, IntoParams)]
-#[serde(deny_unknown_fields)]
-#[into_params(parameter_in = Query)]
-struct WhoseMailbox {
-    /// The name of a mailbox that is to be read on; a new one is opened where it is absent or
-    /// unknown.
-    mailbox: Option<String>,
+/// What about the store as it is set up could cost a lease.
+#[utoipa::path(get, path = "/api/v1/store/examination", tag = "store",
+    responses((status = 200, description = "What was looked at, and what was found.", body = Object)))]
+async fn examination(State(lent): State<Lent>) -> Result<Json<WireRemarks>, Problem> {
+    let remarks = in_time(async { Ok(lent.store.examine().await) }).await?;
+    Ok(Json(List::of(remarks)))
 }
 
-/// The wake-ups of one client, as they come: a line of JSON each.
-#[utoipa::path(get, path = "/api/v1/store/mailbox", tag = "store", params(WhoseMailbox),
+/// Open a mailbox: the wake-ups of one client, as they come, a line of JSON each.
+#[utoipa::path(post, path = "/api/v1/store/mailbox", tag = "store", request_body = Object,
     responses((status = 200, description = "A stream that does not end.", body = String, content_type = "application/x-ndjson")))]
 async fn mailbox(
-    State(api): State<Api>,
-    Query(whose): Query<WhoseMailbox>,
+    State(lent): State<Lent>,
+    Json(listening): Json<Listening>,
 ) -> Result<Response, Problem> {
-    let reading = api.mailboxes.read(&api.store, whose.mailbox.as_deref()).await;
-    let reading = reading.map_err(refused)?.ok_or_else(too_many)?;
-    if api.shutdown.is_cancelled() {
-        return Err(ending());
-    }
-    let open = Line::Open { channel: reading.channel.clone(), mailbox: reading.name.clone() };
-    let lines = stream::unfold((Some(open), reading, api), |(first, mut reading, api)| async {
-        let line = match first {
-            Some(first) => first,
-            None => next_line(&mut reading, &api).await?,
-        };
-        Some((Ok::<_, Infallible>(written(&line)), (None, reading, api)))
-    });
+    let opening = lent.mailboxes.open(listening.channel);
+    let opened = tokio::time::timeout(PATIENCE, opening).await.map_err(|_| late())?;
+    let lines = opened.map_err(|reason| match reason {
+        NotOpen::Stopping => ending(),
+        NotOpen::AllTaken => too_many(),
+        NotOpen::Store(error) => refused(error),
+    })?;
     let mut answer = Response::new(Body::from_stream(lines));
     let kind = HeaderValue::from_static("application/x-ndjson");
     answer.headers_mut().insert("content-type", kind);
     Ok(answer)
 }
 
-/// `None` ends the stream.
-async fn next_line(reading: &mut Reading, api: &Api) -> Option<Line> {
-    tokio::select! {
-        letter = reading.next() => letter.ok().map(Line::from),
-        () = tokio::time::sleep(ALIVE) => Some(Line::Alive),
-        () = api.shutdown.cancelled() => None,
-    }
+/// What the store answers, unless it takes too long.
+async fn in_time<T>(asked: impl Future<Output = Result<T, StoreError>>) -> Result<T, Problem> {
+    tokio::time::timeout(PATIENCE, asked).await.map_err(|_| late())?.map_err(refused)
 }
 
-fn written(line: &Line) -> Bytes {
-    let mut text = serde_json::to_vec(line).unwrap_or_default();
-    text.push(b'\n');
-    text.into()
+fn late() -> Problem {
+    Problem::new(Kind::Unavailable, "its own store did not answer in time")
+        .hint("`gpulock doctor` on its host looks at that store")
+        .retry_after(1)
 }
 
 fn pool_of(name: &str) -> Result<PoolName, Problem> {
     name.parse().map_err(|error| invalid(format!("{error}")))
 }
 
-/// The client is told whether it is worth trying again.
+/// The client is told exactly what the store said.
 fn refused(error: StoreError) -> Problem {
-    let lasts = !error.is_transient();
-    failed(error).with("lasts", lasts)
+    let fault = serde_json::to_value(Fault::from(&error))
+        .unwrap_or_else(|error| unreachable!("faults are plain data: {error}"));
+    failed(error).with(FAULT_MEMBER, fault)
 }

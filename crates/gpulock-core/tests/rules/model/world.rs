@@ -424,6 +424,7 @@ fn request(who: usize, plan: &Plan) -> Request {
             user: String::new(),
             process: Some(OwnProcess { sight: host(), process: process(who) }),
             run: None,
+            is_remote: false,
         },
         wish: plan.wish.clone(),
         priority: plan.priority,

@@ -1,117 +1,100 @@
-//! Letters by a streamed answer, one JSON line each. The daemon keeps the mailbox for a while
-//! when the stream breaks, so its address stays the same.
+//! The answer that never ends: a line for each letter.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
 use gpulock_core::Channel;
-use reqwest::{Method, Response};
+use reqwest::Response;
+use tokio::time::{Instant, sleep, timeout, timeout_at};
 
-use super::address::{Address, SILENCE};
-use super::trouble;
-use super::wire::{FORMAT, FORMAT_HEADER, Line};
+use super::link::Link;
+use super::wire::{Line, Listening};
 use crate::store::{Letter, Mailbox, StoreError};
 use crate::stored::jittered;
 
-/// Between two attempts to listen again, at most.
-const LONGEST_PAUSE: Duration = Duration::from_secs(2);
-
 /// Whoever asks for a GPU is not kept waiting for longer than this by wake-ups.
-const OPENING: Duration = Duration::from_secs(1);
+const CONFIRMING: Duration = Duration::from_secs(1);
 
-/// A line that is longer is none of ours.
-const LONGEST_LINE: usize = 16 << 20;
+/// Between two attempts to listen again, at first and at most.
+const PAUSES: (Duration, Duration) = (Duration::from_millis(20), Duration::from_secs(2));
 
-/// A mailbox at the daemon.
-#[derive(Debug)]
+/// A connection that broke sooner is not made again at once.
+const BRIEF: Duration = Duration::from_millis(200);
+
+/// Between two attempts where the daemon turns us away.
+const PAUSE_AFTER_REFUSAL: Duration = Duration::from_secs(10);
+
+/// So many keep-alive lines may be missing.
+const MISSING: u32 = 3;
+
+/// No letter is longer.
+const LONGEST_LINE: usize = 1 << 20;
+
+/// A mailbox at the daemon, opened again and again where the connection breaks.
 pub(super) struct Stream {
-    address: Address,
+    link: Arc<Link>,
     channel: Channel,
-    /// Names it to the daemon.
-    mailbox: String,
     /// `None` while the connection is down.
-    answer: Option<Response>,
-    /// What has come of a line so far.
+    heard: Option<Heard>,
+    /// When it last came up.
+    opened_at: Instant,
+}
+
+/// One connection.
+struct Heard {
+    answer: Response,
+    /// What came of the next line.
     begun: Vec<u8>,
+    /// A connection that is silent for longer is broken.
+    silence: Duration,
 }
 
 impl Stream {
-    /// Opens a mailbox.
+    /// Opens a mailbox, if the daemon answers soon.
     ///
     /// # Errors
-    /// If the daemon does not give one soon.
-    pub(super) async fn open(address: Address) -> Result<Self, StoreError> {
-        let mut stream = Self {
-            channel: Channel(String::new()),
-            mailbox: String::new(),
-            answer: None,
-            begun: Vec::new(),
-            address,
-        };
-        match tokio::time::timeout(OPENING, stream.listen()).await {
-            Ok(opened) => opened.map(|()| stream),
-            Err(_) => Err(StoreError::Unavailable {
-                place: stream.address.shown,
-                reason: "it gave no mailbox in time".to_owned(),
-            }),
-        }
-    }
-
-    /// Listens, and reads the first line. If the daemon no longer knows the mailbox, those who
-    /// wait under its address are not woken and look by themselves.
-    async fn listen(&mut self) -> Result<(), StoreError> {
-        let mut request = self.address.stream(Method::GET, "mailbox");
-        if !self.mailbox.is_empty() {
-            request = request.query(&[("mailbox", &self.mailbox)]);
-        }
-        let answer = request.header(FORMAT_HEADER, FORMAT).send().await;
-        let answer = answer.map_err(|error| trouble::unreachable(&self.address, &error))?;
-        let status = answer.status();
-        if !status.is_success() {
-            let body = answer.bytes().await.unwrap_or_default();
-            return Err(trouble::refused(&self.address, status, &body));
-        }
-        self.begun.clear();
-        self.answer = Some(answer);
-        match self.line().await {
-            Some(Line::Open { channel, mailbox }) => {
-                if self.channel.0.is_empty() {
-                    self.channel = channel;
+    /// If it does not: only the daemon can say under which address its store finds us.
+    pub(super) async fn open(
+        link: Arc<Link>,
+        before: Option<&Channel>,
+    ) -> Result<Self, StoreError> {
+        let give_up = Instant::now() + CONFIRMING;
+        let (mut pause, mut failure) = (PAUSES.0, None);
+        loop {
+            let opened = timeout_at(give_up, Heard::open(&link, before)).await;
+            match opened.unwrap_or_else(|_| Err(failure.take().unwrap_or_else(|| link.late()))) {
+                Ok((heard, channel)) => {
+                    let (heard, opened_at) = (Some(heard), Instant::now());
+                    return Ok(Self { link, channel, heard, opened_at });
                 }
-                self.mailbox = mailbox;
-                Ok(())
+                Err(error) if !error.is_transient() || Instant::now() >= give_up => {
+                    return Err(error);
+                }
+                Err(error) => failure = Some(error),
             }
-            _ => Err(trouble::odd(&self.address, &"its mailbox does not say whose it is")),
+            sleep(jittered(pause)).await;
+            pause *= 2;
         }
     }
 
     async fn listen_again(&mut self) {
-        let mut pause = Duration::from_millis(20);
-        while self.listen().await.is_err() {
-            tokio::time::sleep(jittered(pause)).await;
-            pause = (pause * 2).min(LONGEST_PAUSE);
+        let mut pause = PAUSES.0;
+        if self.opened_at.elapsed() < BRIEF {
+            // A daemon that opens mailboxes and does not keep them open.
+            sleep(jittered(BRIEF)).await;
         }
-    }
-
-    /// The next line; `None` if the stream has broken, or is silent for too long.
-    async fn line(&mut self) -> Option<Line> {
         loop {
-            if let Some(end) = self.begun.iter().position(|byte| *byte == b'\n') {
-                let rest = self.begun.split_off(end + 1);
-                let line = std::mem::replace(&mut self.begun, rest);
-                match serde_json::from_slice(&line) {
-                    Ok(line) => return Some(line),
-                    // A newer daemon may have more to say.
-                    Err(_) => continue,
+            match Heard::open(&self.link, Some(&self.channel)).await {
+                Ok((heard, _)) => {
+                    self.heard = Some(heard);
+                    self.opened_at = Instant::now();
+                    return;
                 }
+                Err(error) if error.is_transient() => pause = (pause * 2).min(PAUSES.1),
+                Err(_) => pause = PAUSE_AFTER_REFUSAL,
             }
-            let chunk = tokio::time::timeout(SILENCE, self.answer.as_mut()?.chunk()).await;
-            match chunk {
-                Ok(Ok(Some(bytes))) if self.begun.len() < LONGEST_LINE => {
-                    self.begun.extend_from_slice(&bytes);
-                }
-                _ => return None,
-            }
+            sleep(jittered(pause)).await;
         }
     }
 }
@@ -124,19 +107,64 @@ impl Mailbox for Stream {
 
     async fn next(&mut self) -> Result<Letter, StoreError> {
         loop {
-            if self.answer.is_none() {
+            let Some(heard) = &mut self.heard else {
                 self.listen_again().await;
-                // What was sent meanwhile may have gone to a mailbox that is no more.
+                // What was sent while nobody listened is gone.
                 return Ok(Letter::SomeMayBeLost);
-            }
-            match self.line().await {
-                None => self.answer = None,
-                Some(line) => {
-                    if let Some(letter) = line.into_letter() {
+            };
+            match heard.line().await {
+                None => self.heard = None,
+                Some(text) => {
+                    // A newer daemon may have more to say.
+                    let line = serde_json::from_slice::<Line>(&text).ok();
+                    if let Some(letter) = line.and_then(Line::into_letter) {
                         return Ok(letter);
                     }
                 }
             }
         }
+    }
+}
+
+impl Heard {
+    async fn open(link: &Link, channel: Option<&Channel>) -> Result<(Self, Channel), StoreError> {
+        let question = Listening { channel: channel.cloned() };
+        let answer = link.stream("mailbox", &question).await?;
+        let mut heard = Self { answer, begun: Vec::new(), silence: CONFIRMING };
+        let broken = || StoreError::Unavailable {
+            place: link.place().to_owned(),
+            reason: "its mailbox broke off".to_owned(),
+        };
+        let text = heard.line().await.ok_or_else(broken)?;
+        match serde_json::from_slice(&text) {
+            Ok(Line::Open { channel, keep_alive_millis }) => {
+                heard.silence = Duration::from_millis(keep_alive_millis) * MISSING;
+                Ok((heard, channel))
+            }
+            Ok(_) => Err(broken()),
+            Err(error) => Err(link.misread(&error)),
+        }
+    }
+
+    /// The next line; `None` when the connection is broken.
+    async fn line(&mut self) -> Option<Vec<u8>> {
+        loop {
+            if let Some(end) = self.begun.iter().position(|byte| *byte == b'\n') {
+                let rest = self.begun.split_off(end + 1);
+                return Some(std::mem::replace(&mut self.begun, rest));
+            }
+            let piece = timeout(self.silence, self.answer.chunk()).await;
+            let Ok(Ok(Some(piece))) = piece else { return None };
+            self.begun.extend_from_slice(&piece);
+            if self.begun.len() > LONGEST_LINE {
+                return None;
+            }
+        }
+    }
+}
+
+impl std::fmt::Debug for Stream {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Stream").field("channel", &self.channel).finish_non_exhaustive()
     }
 }

@@ -1,77 +1,198 @@
-//! What an answer that is none means.
+//! What a failed call means for a store: whether trying again can help, and what a person
+//! should know.
 
 use std::error::Error;
-use std::fmt::Display;
+use std::io;
 
-use reqwest::StatusCode;
+use reqwest::{Response, StatusCode};
+use rustls::CertificateError as Certificate;
 use serde::Deserialize;
 
 use super::address::Address;
+use super::wire::{FAULT_MEMBER, Fault};
 use crate::store::StoreError;
 
-/// As much of a problem document (RFC 9457) as is of use here.
-#[derive(Default, Deserialize)]
-#[serde(default)]
-struct Problem {
-    detail: String,
-    /// Trying again does not help, says the daemon.
-    lasts: bool,
+/// No problem document is longer.
+const LONGEST_ANSWER: usize = 64 << 10;
+
+enum Trouble {
+    /// Trying again can help.
+    Passing(String),
+    /// Somebody has to do something first.
+    Lasting(String),
 }
 
-/// The daemon cannot be reached, or does not answer. Whether it has done what it was asked to
-/// cannot be known.
-pub(super) fn unreachable(address: &Address, error: &reqwest::Error) -> StoreError {
-    let mut reason = match error {
-        _ if error.is_timeout() => "no answer in time".to_owned(),
-        _ if error.is_connect() => "no connection".to_owned(),
-        _ => "the connection broke".to_owned(),
-    };
-    // The innermost cause is the one that a person can do something about.
-    let mut cause = error.source();
-    while let Some(inner) = cause.and_then(Error::source) {
-        cause = Some(inner);
-    }
-    if let Some(cause) = cause {
-        reason = format!("{reason}: {cause}");
-    }
-    StoreError::Unavailable { place: address.shown.clone(), reason }
+use Trouble::{Lasting, Passing};
+
+/// The error of a call that got no answer.
+pub(super) fn failed(address: &Address, error: &reqwest::Error) -> StoreError {
+    trouble(address, of_connection(address, error))
 }
 
-/// The daemon says no.
-pub(super) fn refused(address: &Address, status: StatusCode, body: &[u8]) -> StoreError {
-    let problem: Problem = serde_json::from_slice(body).unwrap_or_default();
+/// There was no answer in time.
+pub(super) fn late(address: &Address) -> StoreError {
+    trouble(address, Passing("it did not answer in time".to_owned()))
+}
+
+/// The error of a call whose answer is none.
+pub(super) async fn refused(address: &Address, answer: Response) -> StoreError {
+    let status = answer.status();
+    let told = told(answer).await;
+    match told.fault {
+        Some(fault) => fault.into_error(&address.shown),
+        None => trouble(address, of_status(address, status, &told)),
+    }
+}
+
+/// The innermost reason, fit for a terminal.
+pub(super) fn said(error: &reqwest::Error) -> String {
+    let mut inner: &dyn Error = error;
+    while let Some(source) = inner.source() {
+        inner = source;
+    }
+    brief(&inner.to_string())
+}
+
+fn trouble(address: &Address, trouble: Trouble) -> StoreError {
     let place = address.shown.clone();
-    let said = match problem.detail.as_str() {
-        "" => format!("it answers {status}"),
-        detail => detail.to_owned(),
+    let hidden = |reason: String| match &address.token {
+        Some(token) => reason.replace(&token.reveal(), "***"),
+        None => reason,
     };
-    match status {
-        StatusCode::UNAUTHORIZED => StoreError::Refused {
-            place,
-            reason: format!("{said}; GPULOCK_HTTP_TOKEN is none of its `server.tokens`"),
-        },
-        StatusCode::FORBIDDEN => StoreError::Refused {
-            place,
-            reason: format!("{said}; a token with the role `operate` is needed"),
-        },
-        StatusCode::REQUEST_TIMEOUT
-        | StatusCode::TOO_MANY_REQUESTS
-        | StatusCode::BAD_GATEWAY
-        | StatusCode::SERVICE_UNAVAILABLE
-        | StatusCode::GATEWAY_TIMEOUT
-            if !problem.lasts =>
-        {
-            StoreError::Unavailable { place, reason: said }
-        }
-        StatusCode::NOT_FOUND => StoreError::Refused {
-            place,
-            reason: "it answers, but it is no gpulock serve, or an older one".to_owned(),
-        },
-        _ => StoreError::Refused { place, reason: said },
+    match trouble {
+        Passing(reason) => StoreError::Unavailable { place, reason: hidden(reason) },
+        Lasting(reason) => StoreError::Refused { place, reason: hidden(reason) },
     }
 }
 
-/// What the daemon says makes no sense.
-pub(super) fn odd(address: &Address, error: &dyn Display) -> StoreError {
-    StoreError::Unreadable { place: address.shown.clone(), reason: error.to_string() }
+/// A problem document, as far as there is one.
+#[derive(Debug, Default)]
+struct Told {
+    detail: Option<String>,
+    fault: Option<Fault>,
+}
+
+async fn told(mut answer: Response) -> Told {
+    let mut text = Vec::new();
+    while text.len() < LONGEST_ANSWER
+        && let Ok(Some(piece)) = answer.chunk().await
+    {
+        text.extend_from_slice(&piece);
+    }
+    let Ok(document) = serde_json::from_slice::<serde_json::Value>(&text) else {
+        return Told::default();
+    };
+    Told {
+        detail: document["detail"].as_str().map(brief),
+        fault: Fault::deserialize(&document[FAULT_MEMBER]).ok(),
+    }
+}
+
+fn of_status(address: &Address, status: StatusCode, told: &Told) -> Trouble {
+    let detail = || told.detail.clone().unwrap_or_else(|| format!("it answers {status}"));
+    match status {
+        StatusCode::UNAUTHORIZED => Lasting(match &address.token {
+            Some(token) => format!("it does not know the token {token}"),
+            None => "it wants a token: write it into the URL (http://:TOKEN@HOST:PORT) or into \
+                     GPULOCK_HTTP_TOKEN, or name its file in GPULOCK_HTTP_TOKEN_FILE"
+                .to_owned(),
+        }),
+        StatusCode::FORBIDDEN => Lasting(match &address.token {
+            Some(token) => {
+                format!("the token {token} may only read; this takes one with the role `operate`")
+            }
+            None => detail(),
+        }),
+        StatusCode::NOT_FOUND | StatusCode::METHOD_NOT_ALLOWED => Lasting(
+            "it has no store to lend; is it `gpulock serve`, and no older one than this program?"
+                .to_owned(),
+        ),
+        StatusCode::MISDIRECTED_REQUEST => Lasting(format!(
+            "it does not go by the name {}; add it to `server.allowed_hosts` there",
+            address.host()
+        )),
+        StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_MANY_REQUESTS => Passing(detail()),
+        status if status.is_server_error() => Passing(detail()),
+        status if status.is_redirection() => {
+            Lasting("it sends us elsewhere, where we do not take the token to".to_owned())
+        }
+        _ => Lasting(detail()),
+    }
+}
+
+fn of_connection(address: &Address, error: &reqwest::Error) -> Trouble {
+    use io::ErrorKind::{
+        BrokenPipe, ConnectionAborted, ConnectionRefused, ConnectionReset, TimedOut, UnexpectedEof,
+    };
+    if let Some(tls) = cause::<rustls::Error>(error) {
+        return Lasting(of_tls(tls));
+    }
+    if error.is_timeout() {
+        return Passing(match address.tls {
+            Some(_) => "it did not answer in time, or does not speak TLS".to_owned(),
+            None => "it did not answer in time".to_owned(),
+        });
+    }
+    Passing(match cause::<io::Error>(error).map(io::Error::kind) {
+        Some(ConnectionRefused) => "nobody listens there".to_owned(),
+        Some(TimedOut) => "it did not answer in time".to_owned(),
+        Some(BrokenPipe | ConnectionAborted | ConnectionReset | UnexpectedEof) => {
+            "it closed the connection".to_owned()
+        }
+        _ => {
+            let said = said(error);
+            if said.starts_with("invalid HTTP") {
+                return Lasting("it does not speak HTTP; with TLS write https://".to_owned());
+            }
+            said
+        }
+    })
+}
+
+/// The innermost cause of this kind. An `io::Error` shows the cause of its own content as its
+/// source, and hides the content itself.
+fn cause<E: Error + 'static>(error: &reqwest::Error) -> Option<&E> {
+    let mut found = None;
+    let mut next: Option<&(dyn Error + 'static)> = Some(error);
+    while let Some(error) = next {
+        let content = error.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
+        let inside = content.and_then(|content| content.downcast_ref::<E>());
+        found = inside.or_else(|| error.downcast_ref::<E>()).or(found);
+        next = match content {
+            Some(content) => Some(content),
+            None => error.source(),
+        };
+    }
+    found
+}
+
+fn of_tls(error: &rustls::Error) -> String {
+    use rustls::Error::{AlertReceived, InvalidCertificate, InvalidMessage};
+    match error {
+        // Two authorities of one name differ by their signatures.
+        InvalidCertificate(Certificate::UnknownIssuer | Certificate::BadSignature) => {
+            "its certificate is signed by nobody trusted here; ca=/FILE.pem in the URL names \
+             the authority to trust"
+                .to_owned()
+        }
+        InvalidCertificate(
+            Certificate::NotValidForName | Certificate::NotValidForNameContext { .. },
+        ) => "its certificate is for another host".to_owned(),
+        InvalidCertificate(Certificate::Expired | Certificate::ExpiredContext { .. }) => {
+            "its certificate has expired".to_owned()
+        }
+        AlertReceived(alert) => format!(
+            "it refuses TLS with us ({alert:?}); cert=/FILE.pem and key=/FILE.pem in the URL \
+             are our certificate"
+        ),
+        InvalidMessage(_) => "it does not speak TLS; without TLS write http://".to_owned(),
+        other => brief(&other.to_string()),
+    }
+}
+
+/// The first line, fit for a terminal.
+fn brief(text: &str) -> String {
+    const LONGEST: usize = 200;
+    let line = text.lines().next().unwrap_or_default().trim_end_matches(['.', ' ']);
+    line.chars().filter(|c| !c.is_control()).take(LONGEST).collect()
 }

@@ -1,6 +1,9 @@
 //! What client and daemon say to each other, as JSON. Both sides convert at the border, so that
 //! nothing else depends on this form.
 
+mod fault;
+mod remarks;
+
 use std::collections::BTreeMap;
 
 use gpulock_core::{
@@ -12,6 +15,15 @@ use serde::{Deserialize, Serialize};
 use crate::store::{
     Award, Cursor, Entry, Followed, Incarnation, Letter, Swapped, Versions, View, Write,
 };
+
+pub use fault::Fault;
+pub use remarks::RemarkBody;
+
+/// Where the paths of the store begin.
+pub const ROOT: &str = "/api/v1/store";
+
+/// Member of a problem document that says what the daemon's own store complained about.
+pub const FAULT_MEMBER: &str = "store_error";
 
 /// Which form this is. A daemon that speaks another one is refused in words.
 pub const FORMAT: u32 = 1;
@@ -138,6 +150,8 @@ pub type WireWaiters = List<WireWaiter>;
 pub type WireEntries = List<WireEntry>;
 /// The pools of a store.
 pub type WirePools = List<PoolName>;
+/// What the daemon's own store says of itself.
+pub type WireRemarks = List<RemarkBody>;
 /// What is remembered of tasks.
 pub type WireTasks = List<TaskRecord>;
 
@@ -164,6 +178,16 @@ pub struct Forgotten {
     pub was_there: bool,
 }
 
+/// Opens a mailbox.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Listening {
+    /// The address that it had before its connection broke: requests and leases carry it.
+    /// `None` at the first time.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub channel: Option<Channel>,
+}
+
 /// A line of a mailbox.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -172,8 +196,8 @@ pub enum Line {
     Open {
         /// The address that requests and leases carry.
         channel: Channel,
-        /// Names the mailbox to the daemon when the client comes back to it.
-        mailbox: String,
+        /// At least so often comes a line, in milliseconds.
+        keep_alive_millis: u64,
     },
     /// A wake-up.
     Wake {
@@ -301,7 +325,8 @@ impl From<Write<'_>> for WireWrite {
 #[derive(Debug)]
 pub struct OwnedWrite {
     expected: Versions,
-    step: Step,
+    /// Changes, events and wake-ups.
+    pub step: Step,
     asking: Option<LeaseId>,
     incarnation: Option<Incarnation>,
 }

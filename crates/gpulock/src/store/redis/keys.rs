@@ -58,6 +58,11 @@ impl Keys {
         Channel(format!("{}wake:{}-{:016x}", self.start, std::process::id(), fastrand::u64(..)))
     }
 
+    /// Whether this could be such a channel.
+    pub(super) fn has_channel(&self, channel: &Channel) -> bool {
+        channel.0.strip_prefix(&self.start).is_some_and(|name| name.starts_with("wake:"))
+    }
+
     /// What every key and channel matches, in an access list.
     pub(super) fn pattern(&self) -> String {
         format!("{}*", self.start)

@@ -1,5 +1,13 @@
 //! The library's HTTP store against a daemon that runs in this process.
 
+mod answers;
+mod outages;
+mod promises;
+mod served;
+mod tls;
+mod tokens;
+mod wake_ups;
+
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
@@ -184,7 +192,7 @@ fn a_wrong_token_is_refused_in_words_and_never_shown() {
         store("0perate").unwrap().pools().await.unwrap();
         store("r3ad").unwrap().pools().await.unwrap();
         let error = store("wr0ng").unwrap().pools().await.unwrap_err().to_string();
-        assert!(error.contains("GPULOCK_HTTP_TOKEN") && !error.contains("wr0ng"), "{error}");
+        assert!(error.contains("the token in the URL") && !error.contains("wr0ng"), "{error}");
         let reader: Arc<dyn Store> = Arc::new(store("r3ad").unwrap());
         let asking = client(reader, Duration::from_secs(1));
         let refused = asking.request("one".parse().unwrap()).start().unwrap().await.unwrap_err();

@@ -1,13 +1,11 @@
 //! What a TLS connection needs besides the certificates of the system.
 
-use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use redis::{ClientTlsConfig, TlsCertificates};
-use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 
 use super::options::Options;
+use crate::store::pem;
 
 /// Names of files: they are read again for each connection, because certificates are renewed.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -37,32 +35,12 @@ impl Tls {
     pub(in crate::store::redis) fn certificates(&self) -> Result<TlsCertificates, String> {
         let client_tls = match &self.identity {
             Some((certificate, key)) => Some(ClientTlsConfig {
-                client_cert: certificates(certificate)?,
-                client_key: private_key(key)?,
+                client_cert: pem::certificates(certificate)?,
+                client_key: pem::private_key(key)?,
             }),
             None => None,
         };
-        let root_cert = self.authority.as_deref().map(certificates).transpose()?;
+        let root_cert = self.authority.as_deref().map(pem::certificates).transpose()?;
         Ok(TlsCertificates { client_tls, root_cert })
     }
-}
-
-fn certificates(path: &Path) -> Result<Vec<u8>, String> {
-    let pem = content(path)?;
-    match CertificateDer::pem_slice_iter(&pem).next() {
-        Some(Ok(_)) => Ok(pem),
-        _ => Err(format!("{} holds no certificate (PEM)", path.display())),
-    }
-}
-
-fn private_key(path: &Path) -> Result<Vec<u8>, String> {
-    let pem = content(path)?;
-    match PrivateKeyDer::from_pem_slice(&pem) {
-        Ok(_) => Ok(pem),
-        Err(_) => Err(format!("{} holds no private key (PEM, not encrypted)", path.display())),
-    }
-}
-
-fn content(path: &Path) -> Result<Vec<u8>, String> {
-    fs::read(path).map_err(|error| format!("{} cannot be read: {error}", path.display()))
 }
