@@ -68,6 +68,16 @@ use settings::Settings;
 /// The longest time between two looks at who holds which GPU.
 const JOBS_LOOK: Duration = Duration::from_secs(5);
 
+/// How many clients are kept.
+const MOST_CLIENTS: usize = 1_000;
+
+/// Clients by pool, made as a configuration says.
+#[derive(Debug, Default)]
+struct Clients {
+    config: Option<Arc<Config>>,
+    by_pool: HashMap<PoolName, Client>,
+}
+
 /// Everything that monitor and API share.
 #[derive(Debug)]
 pub(crate) struct Daemon {
@@ -76,7 +86,7 @@ pub(crate) struct Daemon {
     /// The pool of those who name none.
     pool: PoolName,
     host: String,
-    clients: Mutex<HashMap<PoolName, Client>>,
+    clients: Mutex<Clients>,
     pictures: Arc<Pictures>,
     journal: Journal,
     leadership: Leadership,
@@ -124,10 +134,16 @@ impl Daemon {
     /// If it cannot be started.
     pub(crate) fn client(&self, pool: &PoolName) -> Result<Client, Error> {
         let mut clients = self.clients.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(client) = clients.get(pool) {
+        let config = self.settings.current();
+        // Those of an older configuration, or for too many names that callers made up.
+        let is_current = clients.config.as_ref().is_some_and(|known| Arc::ptr_eq(known, &config));
+        if !is_current || clients.by_pool.len() >= MOST_CLIENTS {
+            *clients = Clients { config: Some(Arc::clone(&config)), by_pool: HashMap::new() };
+        }
+        if let Some(client) = clients.by_pool.get(pool) {
             return Ok(client.clone());
         }
-        let options = Options::from(&*self.settings.current());
+        let options = Options::from(&*config);
         let options = Options {
             // Those of another host are not known here.
             gpus: options.gpus.filter(|_| *pool == self.pool),
@@ -139,7 +155,7 @@ impl Daemon {
         let runtime = tokio::runtime::Handle::current();
         let client =
             Client::builder(Arc::clone(&self.store)).options(options).on(runtime).build()?;
-        clients.insert(pool.clone(), client.clone());
+        clients.by_pool.insert(pool.clone(), client.clone());
         Ok(client)
     }
 

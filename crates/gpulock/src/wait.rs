@@ -146,10 +146,13 @@ impl Wait<'_> {
             if over || outcome.reply == Reply::Busy {
                 return Err(Error::NotAcquired(Box::new(self.not_acquired(&outcome))));
             }
+            let nap = self.nap(&outcome, &findings, pause);
+            // A large pool is not kept for as long as the wait lasts.
+            drop(outcome);
             tokio::select! {
                 () = bell.rung() => pause = self.polling.first,
                 () = self.witness.somebody_died() => {}
-                () = tokio::time::sleep(self.nap(&outcome, &findings, pause)) => {
+                () = tokio::time::sleep(nap) => {
                     self.polls.fetch_add(1, Ordering::Relaxed);
                     if findings.look_again.is_none() && self.polling.doubles {
                         pause = (pause * 2).min(self.polling.longest);

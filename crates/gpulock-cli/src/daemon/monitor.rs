@@ -163,7 +163,7 @@ impl Daemon {
         config: &Config,
     ) -> Result<Option<Duration>, Error> {
         let next = self.client(pool)?.patrol(self.watch_of(&config.gpu_lock_monitor)).await?;
-        self.pictures.forget(pool).await;
+        self.pictures.forget(pool);
         Ok(next)
     }
 
@@ -175,7 +175,7 @@ impl Daemon {
             return Ok(());
         }
         if self.client(pool)?.sweep().await? > 0 {
-            self.pictures.forget(pool).await;
+            self.pictures.forget(pool);
         }
         let picture = self.pictures.of(pool).await?;
         if picture.view.pool.leases.iter().any(gpulock::core::Lease::is_over) {

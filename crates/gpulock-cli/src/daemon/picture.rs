@@ -1,8 +1,9 @@
 //! Pictures of pools for readers: taken when somebody asks, and shared by all who ask in the
-//! same moment, so that many readers cost the store no more than one.
+//! same moment, so that many readers cost the store no more than one. While many ask, the next
+//! picture is taken beside them, and nobody waits for it.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use gpulock::PoolStatus;
@@ -12,8 +13,11 @@ use tokio::sync::OnceCell;
 
 use super::metrics::{Histogram, ROUNDTRIP_BOUNDS};
 
-/// For how long a picture is shown.
+/// For how long a picture is shown without another thought.
 const FRESH: Duration = Duration::from_millis(100);
+
+/// For how long it is shown while the next one is taken.
+const SHOWN: Duration = Duration::from_millis(250);
 
 /// What a pool looked like a moment ago.
 #[derive(Debug)]
@@ -40,7 +44,32 @@ pub(crate) struct Pictures {
     roundtrips: Mutex<Histogram>,
 }
 
-type Frame = tokio::sync::Mutex<Option<Arc<Picture>>>;
+/// Where the latest picture of one pool hangs.
+#[derive(Debug, Default)]
+struct Frame {
+    latest: Mutex<Latest>,
+    /// Held by whoever takes the next one.
+    turn: Arc<tokio::sync::Mutex<()>>,
+}
+
+#[derive(Debug, Default)]
+struct Latest {
+    picture: Option<Arc<Picture>>,
+    /// How often the pool was changed by this daemon: a picture that was begun before a change
+    /// is not hung up after it.
+    changes: u64,
+}
+
+impl Frame {
+    fn lock(&self) -> MutexGuard<'_, Latest> {
+        self.latest.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The picture, if it is no older than this.
+    fn shows(&self, longest: Duration) -> Option<Arc<Picture>> {
+        self.lock().picture.clone().filter(|one| one.taken_at.elapsed() < longest)
+    }
+}
 
 impl Pictures {
     /// None taken yet.
@@ -53,13 +82,31 @@ impl Pictures {
     ///
     /// # Errors
     /// If the store cannot be read.
-    pub(crate) async fn of(&self, pool: &PoolName) -> Result<Arc<Picture>, StoreError> {
+    pub(crate) async fn of(self: &Arc<Self>, pool: &PoolName) -> Result<Arc<Picture>, StoreError> {
         let frame = self.frame(pool);
-        let mut latest = frame.lock().await;
-        if let Some(picture) = latest.as_ref().filter(|one| one.taken_at.elapsed() < FRESH) {
-            return Ok(Arc::clone(picture));
+        if let Some(picture) = frame.shows(FRESH) {
+            return Ok(picture);
         }
-        let taken_at = Instant::now();
+        if let Some(picture) = frame.shows(SHOWN) {
+            if let Ok(turn) = Arc::clone(&frame.turn).try_lock_owned() {
+                let (pictures, pool) = (Arc::clone(self), pool.clone());
+                tokio::spawn(async move {
+                    // If it fails, whoever asks later hears why.
+                    let _ = pictures.take(&pool, &frame).await;
+                    drop(turn);
+                });
+            }
+            return Ok(picture);
+        }
+        let _turn = frame.turn.lock().await;
+        match frame.shows(FRESH) {
+            Some(picture) => Ok(picture),
+            None => self.take(pool, &frame).await,
+        }
+    }
+
+    async fn take(&self, pool: &PoolName, frame: &Frame) -> Result<Arc<Picture>, StoreError> {
+        let (changes, taken_at) = (frame.lock().changes, Instant::now());
         let view = self.store.read(pool, None).await?;
         let took = taken_at.elapsed().as_secs_f64();
         self.roundtrips.lock().unwrap_or_else(PoisonError::into_inner).observe(took);
@@ -70,7 +117,10 @@ impl Pictures {
         let status = PoolStatus::new(pool, &view, &waiters);
         let (pool, recent) = (pool.clone(), OnceCell::new());
         let picture = Arc::new(Picture { pool, view, waiters, status, recent, taken_at });
-        *latest = Some(Arc::clone(&picture));
+        let mut latest = frame.lock();
+        if latest.changes == changes {
+            latest.picture = Some(Arc::clone(&picture));
+        }
         Ok(picture)
     }
 
@@ -80,8 +130,11 @@ impl Pictures {
     }
 
     /// Whoever asks next sees what has just been changed.
-    pub(crate) async fn forget(&self, pool: &PoolName) {
-        *self.frame(pool).lock().await = None;
+    pub(crate) fn forget(&self, pool: &PoolName) {
+        let frame = self.frame(pool);
+        let mut latest = frame.lock();
+        latest.changes += 1;
+        latest.picture = None;
     }
 
     fn frame(&self, pool: &PoolName) -> Arc<Frame> {

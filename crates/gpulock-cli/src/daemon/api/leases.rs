@@ -134,6 +134,7 @@ pub(crate) async fn acquire(
         return Err(conflict("leases are not lent over HTTP while `compat.legacy_keys` is on, because older workers would not see them")
             .hint("use the library or `gpulock run`"));
     }
+    refuse_unknown_pool(&api, &pool).await?;
     let task: TaskName = asked.task.parse().map_err(unprocessable)?;
     let client = api.client(&pool).map_err(failed)?;
     let mut request = client.request(task.clone());
@@ -176,7 +177,7 @@ pub(crate) async fn acquire(
         granted = granting => granted.map_err(failed)?,
         () = api.shutdown.cancelled() => return Err(ending()),
     };
-    api.pictures.forget(&pool).await;
+    api.pictures.forget(&pool);
     // It may be over already; the caller is told what it was granted all the same.
     let lease = LeaseStatus::new(&granted, granted.renewed_at());
     let place = format!("/api/v1/leases/{}?pool={pool}", granted.lease_id);
@@ -238,7 +239,7 @@ pub(crate) async fn renew(
     };
     let client = api.client(&pool).map_err(failed)?;
     let held = client.renew_for(lease, progress).await.map_err(failed)?;
-    api.pictures.forget(&pool).await;
+    api.pictures.forget(&pool);
     let (left, stop) = held.ok_or_else(|| lost(lease_id))?;
     Ok(Json(RenewedLease {
         lease_id,
@@ -283,7 +284,7 @@ pub(crate) async fn release(
             view.pool.lease(lease_id).is_none()
         }
     };
-    api.pictures.forget(&pool).await;
+    api.pictures.forget(&pool);
     if is_done { Ok(StatusCode::NO_CONTENT) } else { Err(lost(lease_id)) }
 }
 
@@ -294,6 +295,17 @@ async fn present(api: &Api, pool: &PoolName, lease_id: LeaseId) -> Result<LeaseS
         Problem::new(Kind::NotFound, format!("there is no lease {lease_id} in pool {pool}"))
             .hint("GET /api/v1/leases lists them")
     })
+}
+
+/// The GPUs of another host are not known here.
+async fn refuse_unknown_pool(api: &Api, pool: &PoolName) -> Result<(), Problem> {
+    let is_known = *pool == api.pool
+        || api.pictures.of(pool).await.map_err(failed)?.view.pool.ledger.inventory.is_some();
+    match is_known {
+        true => Ok(()),
+        false => Err(invalid(format!("the GPUs of pool {pool} are not known yet"))
+            .hint("GET /api/v1/pools lists those that are; `gpulock doctor` on its host tells the store its GPUs")),
+    }
 }
 
 /// A lease id says who asks; a different task under the same one is a mistake.

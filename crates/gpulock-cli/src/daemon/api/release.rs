@@ -88,7 +88,7 @@ async fn seize(
     }
     let key = lock_key_of(lock_key)?;
     // A picture may be a moment old; what is found must be what there is.
-    api.pictures.forget(&key.pool).await;
+    api.pictures.forget(&key.pool);
     let picture = api.pictures.of(&key.pool).await.map_err(failed)?;
     let Some(lease) = keeper(&picture, &key) else {
         return Ok(Released {
@@ -105,7 +105,7 @@ async fn seize(
     let client = api.client(&key.pool).map_err(failed)?;
     let seizure = client.seize_for(&by, lease.reference(), reason, SeizeMode::Drain).await;
     let success = seizure.map_err(failed)?;
-    api.pictures.forget(&key.pool).await;
+    api.pictures.forget(&key.pool);
     let after = api.pictures.of(&key.pool).await.map_err(failed)?;
     let left = after.view.pool.lease(lease.lease_id);
     let draining = success && left.is_some_and(gpulock::core::Lease::is_over);

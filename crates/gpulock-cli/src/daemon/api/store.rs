@@ -149,7 +149,7 @@ async fn swap(
         Ok(Swapped::Conflict(_)) => {}
         Err(_) => lent.mailboxes.deliver(own, None),
     }
-    lent.pictures.forget(&pool).await;
+    lent.pictures.forget(&pool);
     Ok(Json(swapped?.into()))
 }
 

@@ -170,6 +170,7 @@ fn what_makes_no_sense_is_refused_with_its_name() {
         (json!({ "task": "t", "priority": "first" }), "first"),
         (json!({ "task": "t", "gpu": 0 }), "gpu"),
         (json!({ "task": "t", "pool": "no pool" }), "pool"),
+        (json!({ "task": "t", "pool": "elsewhere" }), "elsewhere"),
     ] {
         let answer = api.post("/api/v1/leases", asked.clone()).expect(422);
         assert!(answer.detail().contains(named), "{asked}: {answer:?}");
