@@ -45,7 +45,8 @@ const SECURITY: &str = "bearer";
 
 const ABOUT: &str = "\
 Asks and steers the leases of GPUs. Times are seconds since the Unix epoch on the store's clock, \
-spans are seconds. Errors are problem documents (RFC 9457) with a `hint`. Where the server has \
+spans are seconds. What others than this server have changed shows within a quarter of a second. \
+Errors are problem documents (RFC 9457) with a `hint`. Where the server has \
 tokens, asking needs the role `read` and changing the role `operate`; without tokens it answers \
 its own host alone and asks for none.";
 

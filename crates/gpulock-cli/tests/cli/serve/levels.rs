@@ -43,7 +43,12 @@ fn a_holder_is_warned_of_then_asked_then_robbed_and_the_next_one_runs() {
     let api = daemon.api();
     let history = api.get("/api/v1/history?limit=100").expect(200).body;
     assert_eq!(levels_in(&history), ["warning", "soft", "stop_requested", "hard", "ended"]);
-    let figures = api.get("/api/v1/monitoring/statistics").expect(200).body;
+    let figures = || api.get("/api/v1/monitoring/statistics").expect(200).body;
+    // What other processes change shows a moment later.
+    until("the recovery is counted", || {
+        figures()["monitor"]["monitor_stats"]["successful_recoveries"] == 1
+    });
+    let figures = figures();
     for (field, count) in [
         ("warning_count", 1),
         ("soft_timeout_count", 1),
