@@ -208,8 +208,7 @@ impl Daemon {
 
     /// Something has happened in a pool.
     fn hear(&self, pool: &PoolName, entry: &Entry) {
-        let config = self.settings.current();
-        self.monitor.hear(entry, &monitor::levels(&config.gpu_lock_monitor));
+        self.monitor.hear(entry);
         let event = &entry.event;
         let task = event.party.as_ref().map(|party| party.task.to_string()).unwrap_or_default();
         match &event.what {

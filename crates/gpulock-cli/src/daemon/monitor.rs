@@ -28,6 +28,8 @@ const SOON: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub(crate) struct Monitor {
     next_round: Mutex<Instant>,
+    /// When the last round began; `None` before the first.
+    last_round: Mutex<Option<Instant>>,
     /// The next round has been moved.
     moved: Notify,
     /// What the daemons had told each other by the last round.
@@ -39,6 +41,7 @@ impl Default for Monitor {
     fn default() -> Self {
         Self {
             next_round: Mutex::new(Instant::now()),
+            last_round: Mutex::default(),
             moved: Notify::new(),
             notes: Mutex::default(),
         }
@@ -67,10 +70,13 @@ impl Monitor {
         }
     }
 
-    /// Makes sure that a lease which has just been granted is looked at when it is overdue.
-    pub(crate) fn hear(&self, entry: &Entry, levels: &Levels) {
+    /// Makes sure that a lease which has just been granted is looked at in time: only the rules
+    /// know when it is due. While many are granted, a round now and then finds all of them.
+    pub(crate) fn hear(&self, entry: &Entry) {
         if matches!(entry.event.what, What::Granted { .. }) {
-            self.come_by(Instant::now() + levels.warning.min(levels.soft).min(levels.hard));
+            let last = *self.last_round.lock().unwrap_or_else(PoisonError::into_inner);
+            let now = Instant::now();
+            self.come_by(last.map_or(now, |last| now.max(last + SOON)));
         }
     }
 
@@ -80,6 +86,7 @@ impl Monitor {
 
     /// Begins a round: from now on it counts what moves the next one.
     fn begin_round(&self, longest_pause: Duration) {
+        *self.last_round.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
         let mut next = self.next_round.lock().unwrap_or_else(PoisonError::into_inner);
         *next = Instant::now() + longest_pause;
     }

@@ -156,6 +156,15 @@ fn a_lease_without_renewals_ends_at_its_time_and_the_monitor_hands_the_gpu_on() 
 }
 
 #[test]
+fn a_lease_that_nobody_renews_ends_in_time_however_far_apart_the_rounds_are() {
+    let scene = Scene::with_config("gpus: [0]\ngpu_lock_monitor: {monitor_interval: 3600}\n");
+    let daemon = Daemon::start(&scene);
+    daemon.until_it_acts();
+    daemon.api().acquire("silent", 1.0);
+    daemon.until_it_says("silent runs out of time");
+}
+
+#[test]
 fn what_makes_no_sense_is_refused_with_its_name() {
     let scene = Scene::with_config(BRISK);
     let daemon = Daemon::start(&scene);
