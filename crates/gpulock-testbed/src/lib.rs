@@ -24,6 +24,7 @@ mod two_hosts;
 
 pub use condition::wait_until;
 pub use fault_proxy::FaultProxy;
+pub use ports::listen;
 pub use redis_cluster::RedisCluster;
 pub use redis_server::RedisServer;
 pub use sentinels::Sentinels;

@@ -18,8 +18,12 @@ pub(crate) fn free_port() -> u16 {
     listen().local_addr().expect("a listener has an address").port()
 }
 
-/// Listens on a free port of 127.0.0.1.
-pub(crate) fn listen() -> TcpListener {
+/// Listens on a free port of 127.0.0.1, which no client is given while nobody listens there.
+///
+/// # Panics
+///
+/// If there is none.
+pub fn listen() -> TcpListener {
     let bind = |port| TcpListener::bind((Ipv4Addr::LOCALHOST, port));
     for _ in 0..1_000 {
         let port = fastrand::u16(PORTS);

@@ -51,8 +51,10 @@ impl Served {
     /// Serves `app`, on a free port or on this one.
     pub(super) fn start(app: Router, address: Option<SocketAddr>) -> Self {
         let runtime = Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
-        let address = address.unwrap_or_else(|| SocketAddr::from(([127, 0, 0, 1], 0)));
-        let listener = std::net::TcpListener::bind(address).unwrap();
+        let listener = match address {
+            Some(address) => std::net::TcpListener::bind(address).unwrap(),
+            None => gpulock_testbed::listen(),
+        };
         let address = listener.local_addr().unwrap();
         listener.set_nonblocking(true).unwrap();
         runtime.spawn(async move {
