@@ -52,7 +52,7 @@ impl Served {
     pub(super) fn start(app: Router, address: Option<SocketAddr>) -> Self {
         let runtime = Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
         let listener = match address {
-            Some(address) => std::net::TcpListener::bind(address).unwrap(),
+            Some(address) => listen_again(address),
             None => gpulock_testbed::listen(),
         };
         let address = listener.local_addr().unwrap();
@@ -72,6 +72,16 @@ impl Served {
     pub(super) fn connect(&self) -> Arc<dyn Store> {
         connect(&self.url()).unwrap()
     }
+}
+
+/// Its last listener may not be gone yet.
+fn listen_again(address: SocketAddr) -> std::net::TcpListener {
+    let mut listener = None;
+    gpulock_testbed::wait_until("nobody listens there any more", || {
+        listener = std::net::TcpListener::bind(address).ok();
+        listener.is_some()
+    });
+    listener.unwrap()
 }
 
 impl Drop for Served {
