@@ -239,6 +239,7 @@ pub(crate) async fn serve(what: &Serve, cli: &Cli, session: &Session) -> Result<
     logging::begin(what.log);
     let shutdown = CancellationToken::new();
     let stopping = signals::until_told_to_stop(shutdown.clone())?;
+    let hang_ups = signals::hang_ups();
     let config = session.config();
     auth::may_listen(&config.server, what.insecure_no_auth)?;
     let guard = Guard::new(policy(config)?);
@@ -256,7 +257,7 @@ pub(crate) async fn serve(what: &Serve, cli: &Cli, session: &Session) -> Result<
         daemon.journal.follow(&shutdown, |pool, entry| daemon.hear(pool, entry)),
         daemon.learn_gpus(),
         daemon.map_jobs(&shutdown),
-        daemon.settings.follow(&shutdown, |config| {
+        daemon.settings.follow(&shutdown, hang_ups, |config| {
             guard.replace(policy(config)?);
             Ok(())
         }),

@@ -28,6 +28,7 @@ mod cli {
     mod run;
     mod scene;
     mod serve;
+    mod serve_faults;
     mod signals;
     mod status;
     mod terminal;

@@ -2,7 +2,7 @@
 
 use std::future::Future;
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use gpulock_core::{
@@ -23,17 +23,20 @@ pub struct Granting {
     lease_id: LeaseId,
     progress: watch::Receiver<WaitState>,
     answer: oneshot::Receiver<Result<Lease, Error>>,
+    /// Tells that the answer was taken. One that lies ready and is never looked at is not.
+    taken: Option<oneshot::Sender<()>>,
     /// Dropped to call it off.
     _call_off: oneshot::Sender<()>,
 }
 
 impl RequestBuilder {
     /// Begins to ask on behalf of `owner`. A lease that is there with the same id is the
-    /// answer.
+    /// answer. `kept` is dropped when nothing is done about this request any more: after the
+    /// answer was taken, or when it was called off and nothing of it is left.
     ///
     /// # Errors
     /// [`Error::Start`] when the system gives no random numbers.
-    pub fn grant_to(self, owner: Owner) -> Result<Granting, Error> {
+    pub fn grant_to(self, owner: Owner, kept: impl Send + 'static) -> Result<Granting, Error> {
         let Prepared { client, mut asking, progress, .. } = self.prepare()?;
         if let Command::Acquire(request) = &mut asking.command {
             request.owner = Owner { run: request.owner.run, ..owner };
@@ -41,17 +44,23 @@ impl RequestBuilder {
         let lease_id = asking.request().lease_id;
         let (call_off, called_off) = oneshot::channel();
         let (tell, answer) = oneshot::channel();
+        let (taken, is_taken) = oneshot::channel();
         let handle = client.inner.engine.handle().clone();
         handle.spawn(async move {
             let granted = client.grant(asking, called_off).await;
-            let is_new = matches!(granted, Ok((_, true)));
-            let unheard = tell.send(granted.map(|(lease, _)| lease));
+            let new = match &granted {
+                Ok((lease, true)) => Some(lease.reference()),
+                _ => None,
+            };
+            let is_told = tell.send(granted.map(|(lease, _)| lease)).is_ok();
+            let is_heard = is_told && is_taken.await.is_ok();
             // If the store does not answer, it ends at its deadline.
-            if let (true, Err(Ok(lease))) = (is_new, unheard) {
-                let _ = client.release_for(lease.reference()).await;
+            if let (Some(lease), false) = (new, is_heard) {
+                let _ = client.release_for(lease).await;
             }
+            drop(kept);
         });
-        Ok(Granting { lease_id, progress, answer, _call_off: call_off })
+        Ok(Granting { lease_id, progress, answer, taken: Some(taken), _call_off: call_off })
     }
 }
 
@@ -71,8 +80,12 @@ impl Future for Granting {
     type Output = Result<Lease, Error>;
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        let told = ready!(Pin::new(&mut self.answer).poll(context));
+        if let Some(taken) = self.taken.take() {
+            let _ = taken.send(());
+        }
         // Nobody answers only when the runtime ends.
-        Pin::new(&mut self.answer).poll(context).map(|told| told.unwrap_or(Err(Error::CalledOff)))
+        Poll::Ready(told.unwrap_or(Err(Error::CalledOff)))
     }
 }
 

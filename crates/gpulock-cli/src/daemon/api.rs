@@ -63,7 +63,9 @@ pub(crate) fn routes() -> OpenApiRouter<Api> {
 fn named_pool(api: &Api, name: Option<&str>) -> Result<PoolName, Problem> {
     match name {
         None => Ok(api.pool.clone()),
-        Some(name) => name.parse().map_err(|error| invalid(format!("{error}"))),
+        Some(name) => name
+            .parse()
+            .map_err(|error| invalid(format!("{error}")).hint("GET /api/v1/pools lists the pools")),
     }
 }
 

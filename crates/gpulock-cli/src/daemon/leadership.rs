@@ -5,9 +5,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use gpulock::config::Config;
-use gpulock::core::{GpuIndex, GpuRef, PoolName, TaskName};
+use gpulock::core::{GpuIndex, GpuRef, LeaseRef, PoolName, SeizeMode, TaskName, Token};
 use gpulock::store::Store;
-use gpulock::{Client, Lease, Options};
+use gpulock::{Client, Lease, LeaseStateName, Options};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
@@ -25,6 +25,8 @@ const PAUSE: Duration = Duration::from_secs(1);
 pub(crate) struct Leadership {
     client: Client,
     leads: watch::Sender<bool>,
+    /// Between two looks at whether the one that acts hangs.
+    look: Duration,
 }
 
 impl Leadership {
@@ -43,7 +45,8 @@ impl Leadership {
         };
         let runtime = tokio::runtime::Handle::current();
         let client = Client::builder(store).options(options).on(runtime).build()?;
-        Ok(Self { client, leads: watch::Sender::new(false) })
+        let look = config.gpu_lock_monitor.heartbeat.interval;
+        Ok(Self { client, leads: watch::Sender::new(false), look })
     }
 
     /// A client of the pool of the daemons.
@@ -75,6 +78,7 @@ impl Leadership {
             let standing = async {
                 tokio::select! {
                     lease = self.elected() => lease,
+                    () = self.pass_over_who_hangs() => None,
                     _ = wanted.wait_for(|wanted| !*wanted) => None,
                 }
             };
@@ -90,6 +94,26 @@ impl Leadership {
             self.leads.send_replace(false);
             if let Err(error) = lease.release().await {
                 tracing::warn!("the monitor's place could not be given back: {error}");
+            }
+        }
+    }
+
+    /// The lease of a daemon that hangs is over, but its process is there, so its place would
+    /// stay taken. It is taken away from it: when such a daemon goes on, it finds that out with
+    /// its next heartbeat, and a round that it makes before does no harm, because every level
+    /// acts once.
+    async fn pass_over_who_hangs(&self) {
+        loop {
+            tokio::time::sleep(self.look).await;
+            let Ok(status) = self.client.status().await else { continue };
+            let hung = status.leases.iter().filter(|one| one.state == LeaseStateName::Draining);
+            for lease in hung {
+                let named =
+                    LeaseRef { lease_id: lease.lease_id, token: Token::from_value(lease.token) };
+                let mode = SeizeMode::IgnoreProcesses;
+                if let Ok(true) = self.client.seize(named, "it hangs", mode).await {
+                    tracing::warn!("the monitor on {} hangs and is passed over", lease.host);
+                }
             }
         }
     }

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use gpulock::config::Config;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::Signal;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
@@ -55,31 +55,36 @@ impl Settings {
         self.current.subscribe()
     }
 
-    /// Reads the configuration again. `accept` looks at what it refers to.
-    fn reload(&self, accept: impl FnOnce(&Config) -> Result<(), Failure>) -> Result<(), Failure> {
+    /// Reads the configuration again, and says whether it has changed. `accept` looks at what
+    /// it refers to.
+    fn reload(&self, accept: impl FnOnce(&Config) -> Result<(), Failure>) -> Result<bool, Failure> {
         let config = Session::load(&self.cli)?.loaded.config;
         accept(&config)?;
         let old = self.current();
         for key in AT_START.into_iter().filter(|key| shown(&old, key) != shown(&config, key)) {
             tracing::warn!("the new value of `{key}` counts when gpulock serve is started again");
         }
-        self.current.send_replace(Arc::new(config));
-        Ok(())
+        let has_changed = *old != config;
+        if has_changed {
+            self.current.send_replace(Arc::new(config));
+        }
+        Ok(has_changed)
     }
 
-    /// Reads the configuration again at each SIGHUP and each change of its file, until
+    /// Reads the configuration again at each of `hang_ups` and each change of its file, until
     /// `shutdown`. One that makes no sense, or that `accept` refuses, is reported; the old one
     /// stays in force.
     pub(crate) async fn follow(
         &self,
         shutdown: &CancellationToken,
+        mut hang_ups: Option<Signal>,
         mut accept: impl FnMut(&Config) -> Result<(), Failure>,
     ) {
-        let mut hang_up = signal(SignalKind::hangup()).ok();
-        let mut known = self.file.as_deref().and_then(Stamp::of);
+        // The first look reads it in any case: it may have changed since the start.
+        let mut known = None;
         loop {
             let asked = async {
-                match &mut hang_up {
+                match &mut hang_ups {
                     Some(signal) => signal.recv().await,
                     None => std::future::pending().await,
                 }
@@ -93,7 +98,10 @@ impl Settings {
             if is_asked || (present.is_some() && present != known) {
                 known = present;
                 match self.reload(&mut accept) {
-                    Ok(()) => tracing::info!("the configuration was read again"),
+                    Ok(has_changed) if has_changed || is_asked => {
+                        tracing::info!("the configuration was read again");
+                    }
+                    Ok(_) => {}
                     Err(failure) => tracing::error!(
                         "the new configuration is refused, the old one stays: {failure}"
                     ),

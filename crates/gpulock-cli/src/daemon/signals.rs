@@ -1,8 +1,8 @@
-//! Signals that end the daemon.
+//! Signals: to end, and to read the configuration again.
 
 use std::future::Future;
 
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
 use super::watchdog;
@@ -30,4 +30,10 @@ pub(crate) fn until_told_to_stop(
         watchdog::tell_stopping();
         shutdown.cancel();
     })
+}
+
+/// The SIGHUPs from now on. Before, one would end the daemon, so this comes before anybody is
+/// told that it is there; `None` if they cannot be heard.
+pub(crate) fn hang_ups() -> Option<Signal> {
+    signal(SignalKind::hangup()).ok()
 }

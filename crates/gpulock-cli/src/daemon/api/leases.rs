@@ -159,7 +159,7 @@ pub(crate) async fn acquire(
         }
     };
     let owner = owner(&caller, asked.host)?;
-    let _alone = match asked.lease_id.as_deref().map(lease_id_of).transpose()? {
+    let alone = match asked.lease_id.as_deref().map(lease_id_of).transpose()? {
         None => None,
         Some(lease_id) => {
             let alone = api
@@ -171,8 +171,9 @@ pub(crate) async fn acquire(
             Some(alone)
         }
     };
-    let _place = api.waits.enter().ok_or_else(too_many)?;
-    let granting = request.grant_to(owner).map_err(failed)?;
+    let place = api.waits.enter().ok_or_else(too_many)?;
+    // Who asks again after hanging up must not meet what is still being taken back.
+    let granting = request.grant_to(owner, (alone, place)).map_err(failed)?;
     let granted = tokio::select! {
         granted = granting => granted.map_err(failed)?,
         () = api.shutdown.cancelled() => return Err(ending()),

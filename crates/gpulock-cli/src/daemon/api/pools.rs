@@ -118,7 +118,8 @@ pub(crate) async fn history(
     let pool = named_pool(&api, of.pool.as_deref())?;
     let limit = of.limit.unwrap_or(100);
     if !(1..=1_000).contains(&limit) {
-        return Err(invalid("`limit` is not a number from 1 to 1000"));
+        return Err(invalid("`limit` is not a number from 1 to 1000")
+            .hint("`task` narrows the events down"));
     }
     let task = of.task.map(|name| name.parse::<TaskName>());
     let task = task.transpose().map_err(|error| invalid(error.to_string()))?;

@@ -133,7 +133,9 @@ async fn seize(
 
 /// A lock key that a caller gives.
 pub(crate) fn lock_key_of(text: &str) -> Result<LockKey, Problem> {
-    text.parse().map_err(|error| invalid(format!("{error}")))
+    text.parse().map_err(|error| {
+        invalid(format!("{error}")).hint("GET /api/v1/pools lists the GPUs with their lock keys")
+    })
 }
 
 /// The lease that keeps a GPU.
