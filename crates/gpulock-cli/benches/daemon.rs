@@ -89,7 +89,7 @@ fn one_hand_over([first, second]: &[Client; 2]) -> Duration {
             thread::sleep(Duration::from_micros(200));
         }
         let waiter = scope.spawn(move || {
-            let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
             let lease = runtime.block_on(waiting).unwrap();
             (lease, Instant::now())
         });
@@ -104,7 +104,7 @@ fn one_hand_over([first, second]: &[Client; 2]) -> Duration {
 }
 
 fn first_gives_back(held: Lease) {
-    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(held.release()).unwrap();
 }
 
