@@ -84,12 +84,13 @@ fn hand_over(store: &Path) {
 fn one_hand_over([first, second]: &[Client; 2]) -> Duration {
     let held = first.request("first".parse().unwrap()).acquire().unwrap();
     thread::scope(|scope| {
-        let waiting = second.request("second".parse().unwrap()).start().unwrap();
+        let waiting = second.request("second".parse().unwrap()).watched().start().unwrap();
         while waiting.progress().borrow().ahead.is_none() {
             thread::sleep(Duration::from_micros(200));
         }
         let waiter = scope.spawn(move || {
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+            let runtime =
+                tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
             let lease = runtime.block_on(waiting).unwrap();
             (lease, Instant::now())
         });
