@@ -11,6 +11,7 @@
 
 #![forbid(unsafe_code)]
 
+pub mod alert;
 mod command;
 mod event;
 mod gpu;

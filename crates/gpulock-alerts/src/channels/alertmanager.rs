@@ -1,0 +1,1 @@
+//! Alertmanager, by its API version 2.

@@ -1,0 +1,1 @@
+//! Custom robots of DingTalk.

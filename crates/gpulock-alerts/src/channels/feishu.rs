@@ -1,0 +1,1 @@
+//! Custom bots of Feishu and Lark.

@@ -1,0 +1,1 @@
+//! Webhooks of anybody, with the body that Alertmanager sends.

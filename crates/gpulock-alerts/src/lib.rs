@@ -1,0 +1,20 @@
+//! Who is told about trouble with GPU leases, and how.
+//!
+//! `book` decides: it is a state machine without clock and I/O that groups alerts, mutes, repeats
+//! and lets them climb. Channels only deliver what it wants delivered, and report what became of it.
+
+#![forbid(unsafe_code)]
+
+pub mod channel;
+pub mod channels;
+pub mod http;
+mod notification;
+mod secret;
+mod span;
+mod text;
+
+pub use channel::{Channel, Failure, Message, Reason};
+pub use notification::{Notification, NotifiedAlert, Status};
+pub use secret::Secret;
+pub use span::Span;
+pub use text::{Markup, Text};

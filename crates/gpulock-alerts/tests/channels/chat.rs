@@ -1,0 +1,1 @@
+//! Slack, DingTalk, WeCom, Feishu.

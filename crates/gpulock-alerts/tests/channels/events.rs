@@ -1,0 +1,1 @@
+//! Webhooks, PagerDuty, Alertmanager, and the addresses that are refused.

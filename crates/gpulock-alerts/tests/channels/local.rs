@@ -1,0 +1,1 @@
+//! E-mail, commands, files, the log.
