@@ -5,10 +5,12 @@
 
 #![forbid(unsafe_code)]
 
+pub mod book;
 pub mod channel;
 pub mod channels;
 pub mod http;
 mod notification;
+pub mod plan;
 mod secret;
 mod span;
 mod text;

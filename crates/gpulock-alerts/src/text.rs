@@ -35,8 +35,9 @@ impl Text {
 pub(crate) fn cut(text: &mut String, bytes: usize) {
     const ELLIPSIS: char = '…';
     if text.len() > bytes {
-        let end = text.floor_char_boundary(bytes.saturating_sub(ELLIPSIS.len_utf8()));
-        text.truncate(end);
+        let most = bytes.saturating_sub(ELLIPSIS.len_utf8());
+        let end = (0..=most).rev().find(|end| text.is_char_boundary(*end));
+        text.truncate(end.unwrap_or_default());
         if bytes >= ELLIPSIS.len_utf8() {
             text.push(ELLIPSIS);
         }

@@ -1,9 +1,13 @@
 //! Everything that can be asked of a pool.
 
+use std::collections::BTreeMap;
+
+use crate::alert::Urgency;
 use crate::event::Party;
 use crate::gpu::Inventory;
 use crate::ids::{LeaseId, LeaseRef};
 use crate::lease::Progress;
+use crate::names::TaskName;
 use crate::overdue::Watch;
 use crate::owner::{ProcessGroup, Sight};
 use crate::pool::Settings;
@@ -78,6 +82,13 @@ pub enum Command {
         /// Where the caller looks from; `None` if it cannot see processes.
         sight: Option<Sight>,
     },
+    /// Write down an alert that a program raises.
+    Raise {
+        /// The alert.
+        alert: Raised,
+        /// The lease under which the program runs, if any.
+        party: Option<Party>,
+    },
     /// Let time pass, and look after what is held for long. See [`Watch`].
     Patrol {
         /// What is long, and what follows.
@@ -122,6 +133,20 @@ pub enum Incident {
     ReleaseScriptError,
     /// No release was confirmed: it is left to its deadline.
     CriticalFailure,
+}
+
+/// An alert that a program raises in its own words.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
+pub struct Raised {
+    /// What kind it is: those of one kind are told together.
+    pub name: TaskName,
+    /// How soon somebody has to look.
+    pub urgency: Urgency,
+    /// What has happened, for people.
+    pub message: String,
+    /// What else is known about it.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub facts: BTreeMap<String, String>,
 }
 
 /// Why a waiter left.

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::command::{CancelReason, Incident};
+use crate::command::{CancelReason, Incident, Raised};
 use crate::gpu::{GpuIndex, Inventory};
 use crate::histogram::Histogram;
 use crate::ids::{LeaseId, Token};
@@ -136,6 +136,11 @@ pub enum What {
         incident: Incident,
         /// The error, for people.
         error: String,
+    },
+    /// A program has raised an alert.
+    Raised {
+        /// The alert.
+        alert: Raised,
     },
     /// The store has begun another life and may have forgotten leases.
     Resumed {
@@ -284,6 +289,7 @@ impl Counters {
             | What::StopRequested { .. }
             | What::Drained { .. }
             | What::Incident { incident: Incident::CriticalFailure, .. }
+            | What::Raised { .. }
             | What::Resumed { .. }
             | What::Configured { .. } => {}
         }

@@ -16,7 +16,7 @@ use crate::request::Wants;
 use crate::time::Time;
 
 /// So many recent requests must be over before their rates say anything.
-const FEWEST_REQUESTS: u64 = 5;
+pub(crate) const FEWEST_REQUESTS: u64 = 5;
 
 /// How long a GPU may take to be taken back before that counts as a deadlock.
 const HAND_OVER: Duration = Duration::from_secs(5);

@@ -129,6 +129,7 @@ fn one_event_per_change(before: &Pool, after: &Pool, step: &Step) -> bool {
             | What::Overdue { .. }
             | What::StillDraining { .. }
             | What::Incident { .. }
+            | What::Raised { .. }
             | What::Resumed { .. }
             | What::Configured { .. } => continue,
         };

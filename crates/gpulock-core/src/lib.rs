@@ -35,7 +35,7 @@ mod task;
 mod time;
 mod turn;
 
-pub use command::{CancelReason, Command, Evidence, Incident, Renewal, SeizeMode, Subject};
+pub use command::{CancelReason, Command, Evidence, Incident, Raised, Renewal, SeizeMode, Subject};
 pub use event::{Counters, Event, Party, Recoveries, What};
 pub use gpu::{Gpu, GpuIndex, GpuRef, Inventory, InventorySource};
 pub use histogram::Histogram;

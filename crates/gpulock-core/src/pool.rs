@@ -152,6 +152,7 @@ impl Pool {
                     Command::Report { incident, error, party } => {
                         turn.report(incident, error, party)
                     }
+                    Command::Raise { alert, party } => turn.raise(alert, party),
                     Command::Tick { sight } => turn.tick(sight.as_ref()),
                     Command::Patrol { watch, sight } => turn.patrol(&watch, sight.as_ref()),
                     Command::Resume { incarnation, closed_until } => {

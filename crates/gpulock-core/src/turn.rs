@@ -1,6 +1,6 @@
 //! One turn of the rules: the handlers behind [`Pool::step`].
 
-use crate::command::{CancelReason, Evidence, Incident, Renewal, SeizeMode, Subject};
+use crate::command::{CancelReason, Evidence, Incident, Raised, Renewal, SeizeMode, Subject};
 use crate::event::{Event, Party, What, micros};
 use crate::gpu::Inventory;
 use crate::ids::{LeaseId, LeaseRef};
@@ -247,6 +247,11 @@ impl<'a> Turn<'a> {
 
     pub(crate) fn report(&mut self, incident: Incident, error: String, party: Party) -> Reply {
         self.note(What::Incident { incident, error }, Some(party));
+        Reply::Done
+    }
+
+    pub(crate) fn raise(&mut self, alert: Raised, party: Option<Party>) -> Reply {
+        self.note(What::Raised { alert }, party);
         Reply::Done
     }
 

@@ -104,6 +104,9 @@ pub(crate) fn sentence(event: &Event) -> String {
             };
             format!("{what}: {error}")
         }
+        What::Raised { alert } => {
+            format!("raises the alert {} ({}): {}", alert.name, alert.urgency, alert.message)
+        }
         What::Resumed { closed_until: None } => "the store is back".to_owned(),
         What::Resumed { closed_until: Some(until) } => format!(
             "the store is back and may have forgotten leases; nothing was lent for {}",

@@ -371,6 +371,7 @@ impl Script {
             What::Configured { .. } => "configured",
             What::Resumed { .. } => "resumed",
             What::Incident { .. } => "incident",
+            What::Raised { .. } => "raised",
         }));
     }
 }

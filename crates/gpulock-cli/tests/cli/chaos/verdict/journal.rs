@@ -105,6 +105,7 @@ impl Replay {
             What::Drained { token, .. } => self.free(*token),
             What::StillDraining { .. }
             | What::Incident { .. }
+            | What::Raised { .. }
             | What::Resumed { .. }
             | What::Configured { .. } => Ok(()),
         }
