@@ -8,6 +8,7 @@
 pub mod book;
 pub mod channel;
 pub mod channels;
+mod desk;
 pub mod http;
 mod notification;
 pub mod plan;
@@ -16,6 +17,7 @@ mod span;
 mod text;
 
 pub use channel::{Channel, Failure, Message, Reason};
+pub use desk::Desk;
 pub use notification::{Notification, NotifiedAlert, Status};
 pub use secret::Secret;
 pub use span::Span;

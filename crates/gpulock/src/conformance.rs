@@ -28,6 +28,7 @@ use tokio::runtime::Builder;
 
 use crate::store::Store;
 
+pub mod documents;
 pub mod following;
 pub mod joining;
 pub mod journal;
@@ -121,6 +122,18 @@ macro_rules! conformance_tests {
             tasks::a_task_is_no_part_of_the_record,
             tasks::tasks_of_pools_are_separate,
             tasks::two_handles_see_each_others_tasks,
+            documents::an_unwritten_document_is_empty,
+            documents::a_document_is_read_back,
+            documents::a_document_that_changed_is_not_written_over,
+            documents::a_document_never_has_a_version_twice,
+            documents::of_many_writers_of_a_document_one_wins,
+            documents::no_change_of_a_document_is_lost,
+            documents::an_unchanged_document_is_not_sent_again,
+            documents::a_document_comes_with_the_time_of_the_store,
+            documents::a_document_has_a_largest_size,
+            documents::documents_are_separate,
+            documents::a_document_is_no_part_of_a_pool,
+            documents::two_handles_see_each_others_documents,
             pools::pools_are_separate,
             pools::pools_are_listed_once_written,
             pools::two_handles_see_each_others_writes,

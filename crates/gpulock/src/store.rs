@@ -33,6 +33,13 @@
 //!    longest.
 //! 10. An error says whether trying again can help ([`StoreError::is_transient`]). A store
 //!     that is damaged, foreign or newer is refused and left as it is.
+//! 11. A document is a text under a name, up to [`DOCUMENT_CAP`]; a larger one is refused before
+//!     anything is written. [`Store::swap_document`] writes the whole text, if the document
+//!     still has the expected version, or nothing; otherwise it answers with the present one.
+//!     A version is a number that the document never had, not even in what the store has lost;
+//!     before the first write it is 0. A write whose reply is lost may have happened or not:
+//!     whoever asks again hears of a conflict, and sees its own text if it did. Documents are
+//!     no part of any pool: they raise no version, make no pool and have no journal.
 //!
 //! The suite `gpulock::conformance` (feature `conformance`) tests each promise by name on
 //! any store.
@@ -47,6 +54,7 @@ use gpulock_core::{
     TaskRecord, Time, Waiter, Wake, Why,
 };
 
+mod document;
 #[cfg(feature = "conformance")]
 pub mod faulty;
 #[cfg(feature = "http")]
@@ -62,6 +70,7 @@ mod remark;
 #[cfg(feature = "sqlite")]
 pub mod sqlite;
 
+pub use document::{DOCUMENT_CAP, Document, DocumentName, DocumentNews, DocumentSwap};
 pub use journal::{Cursor, Entry, Followed, NotACursor, Wanted};
 pub use lock_keys::{Claim, LockKeys, Releases, Taken};
 pub use remark::{Remark, Verdict};
@@ -107,6 +116,30 @@ pub trait Store: fmt::Debug + Send + Sync {
 
     /// Forgets a task. `false` if nothing was remembered of it.
     async fn remove_task(&self, pool: &PoolName, task_id: &TaskName) -> Result<bool, StoreError>;
+
+    /// A text that is kept under a name, with its version and the store's time.
+    async fn document(&self, name: &DocumentName) -> Result<Document, StoreError> {
+        Ok(match self.document_since(name, 0).await? {
+            DocumentNews::Unchanged { now } => Document::never_written(now),
+            DocumentNews::Changed(document) => document,
+        })
+    }
+
+    /// The same, unless it still has the version that is known: then it is not sent again.
+    async fn document_since(
+        &self,
+        name: &DocumentName,
+        known: u64,
+    ) -> Result<DocumentNews, StoreError>;
+
+    /// Writes a text if the document still has the expected version; answers with the present
+    /// one otherwise.
+    async fn swap_document(
+        &self,
+        name: &DocumentName,
+        expected: u64,
+        text: &str,
+    ) -> Result<DocumentSwap, StoreError>;
 
     /// The pools that were ever written, in the order of their names.
     async fn pools(&self) -> Result<Vec<PoolName>, StoreError>;
@@ -294,6 +327,16 @@ pub enum StoreError {
     /// The disk has no room left.
     #[error("the store {0} cannot be written: no space is left on its disk")]
     Full(String),
+    /// A text is longer than any that is kept.
+    #[error("the document `{name}` is too large: it has {actual} bytes, a store keeps {limit}")]
+    TooLarge {
+        /// Which document.
+        name: String,
+        /// The limit in bytes.
+        limit: usize,
+        /// The length in bytes.
+        actual: usize,
+    },
     /// The server is there and does not let us in, or does not do what it is told.
     #[error("the store {place} turns us away: {reason}")]
     Refused {
@@ -366,6 +409,7 @@ impl StoreError {
             Self::OutOfMemory(_) => "raise `maxmemory` of the Redis server, or move what else is in it elsewhere; `gpulock doctor` shows both".to_owned(),
             Self::NotReplicated { .. } => "look at `INFO replication` of the master; `min_replicas` in the store's URL says how many replicas must have each write".to_owned(),
             Self::Full(_) => "free some space on that disk; leases that are held end at their deadlines".to_owned(),
+            Self::TooLarge { .. } => "nothing was written; take out of it what is no longer needed".to_owned(),
             Self::Refused { place, .. } if place.contains("http") => "look at the token and at `server.tokens` of the `gpulock serve` there, which lists tokens with their roles; to change anything takes the role `operate`".to_owned(),
             Self::Refused { .. } => "look at user, password, certificates and the rights of the user; `gpulock doctor` prints the rights that are needed".to_owned(),
             Self::NotWritable { .. } => {

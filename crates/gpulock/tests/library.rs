@@ -7,6 +7,7 @@ mod library {
     mod bad_files;
     mod deliveries;
     mod direct;
+    mod documents;
     mod endings;
     mod faults;
     mod leases;

@@ -32,7 +32,9 @@ impl Hourly {
         while self.seen.get(1).is_some_and(|(at, _)| now.since(*at) >= HOUR) {
             self.seen.remove(0);
         }
-        if self.seen.last().is_none_or(|(at, _)| now.since(*at) >= APART) {
+        // While it stands still nothing needs to be written down.
+        let is_news = |(at, last): &(Time, u64)| *last != sum && now.since(*at) >= APART;
+        if self.seen.last().is_none_or(is_news) {
             self.seen.push((now, sum));
         }
         self.seen.first().map_or(0, |(_, first)| sum - first)

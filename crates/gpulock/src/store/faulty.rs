@@ -10,8 +10,8 @@ use fastrand::Rng;
 use gpulock_core::{Channel, LeaseId, PoolName, Step, TaskBeat, TaskName, TaskRecord, Waiter};
 
 use super::{
-    Cursor, Entry, Followed, Mailbox, Remark, Scope, Store, StoreError, Swapped, View, Wanted,
-    Write,
+    Cursor, DocumentName, DocumentNews, DocumentSwap, Entry, Followed, Mailbox, Remark, Scope,
+    Store, StoreError, Swapped, View, Wanted, Write,
 };
 
 /// Any store, with faults. Clones share the plan of faults and count them together.
@@ -28,6 +28,8 @@ pub enum Call<'a> {
     Read(Option<LeaseId>),
     /// A step is written.
     Write(&'a Step),
+    /// A document is written.
+    WriteDocument(&'a DocumentName),
     /// Anything else.
     Other,
 }
@@ -41,7 +43,7 @@ pub enum Fault {
     LostReply,
     /// Somebody else was first. Calls other than writes do not meet this.
     Conflict,
-    /// It is written, but nobody is woken. Calls other than writes do not meet this.
+    /// It is written, but nobody is woken. Only the writes of steps meet this.
     LostWakeUps,
     /// It takes so long to reach the store.
     Delay(Duration),
@@ -106,9 +108,11 @@ impl FaultyStore {
 
     fn fault_for(&self, call: Call<'_>) -> Option<Fault> {
         self.with_trouble(|trouble| {
-            let is_write = matches!(call, Call::Write(_));
-            let fault = (trouble.plan)(call)
-                .filter(|fault| is_write || !matches!(fault, Fault::Conflict | Fault::LostWakeUps));
+            let fault = (trouble.plan)(call).filter(|fault| match fault {
+                Fault::Conflict => matches!(call, Call::Write(_) | Call::WriteDocument(_)),
+                Fault::LostWakeUps => matches!(call, Call::Write(_)),
+                _ => true,
+            });
             trouble.met += u64::from(fault.is_some());
             fault
         })
@@ -231,6 +235,26 @@ impl Store for FaultyStore {
 
     async fn remove_task(&self, pool: &PoolName, task_id: &TaskName) -> Result<bool, StoreError> {
         self.ask(Call::Other, self.store.remove_task(pool, task_id)).await
+    }
+
+    async fn document_since(
+        &self,
+        name: &DocumentName,
+        known: u64,
+    ) -> Result<DocumentNews, StoreError> {
+        self.ask(Call::Other, self.store.document_since(name, known)).await
+    }
+
+    async fn swap_document(
+        &self,
+        name: &DocumentName,
+        expected: u64,
+        text: &str,
+    ) -> Result<DocumentSwap, StoreError> {
+        match self.fault_for(Call::WriteDocument(name)) {
+            Some(Fault::Conflict) => Ok(DocumentSwap::Conflict(self.store.document(name).await?)),
+            other => through(other, self.store.swap_document(name, expected, text)).await,
+        }
     }
 
     async fn pools(&self) -> Result<Vec<PoolName>, StoreError> {

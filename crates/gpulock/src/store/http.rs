@@ -23,14 +23,15 @@ use async_trait::async_trait;
 use gpulock_core::{Channel, LeaseId, PoolName, TaskBeat, TaskName, TaskRecord, Waiter};
 
 use crate::store::{
-    Cursor, Entry, Followed, Mailbox, Remark, Scope, Store, StoreError, Swapped, View, Wanted,
-    Write,
+    Cursor, DocumentName, DocumentNews, DocumentSwap, Entry, Followed, Mailbox, Remark, Scope,
+    Store, StoreError, Swapped, View, Wanted, Write, document,
 };
 use address::Address;
 use link::Link;
 use wire::{
-    Asking, Forgetting, Forgotten, WireEntries, WireFollowed, WirePools, WireRemarks, WireSwapped,
-    WireTasks, WireView, WireWaiters, WireWrite,
+    Asking, Forgetting, Forgotten, WireDocumentNews, WireDocumentSwap, WireDocumentWrite,
+    WireEntries, WireFollowed, WirePools, WireRemarks, WireSwapped, WireTasks, WireView,
+    WireWaiters, WireWrite,
 };
 
 /// A store behind a daemon.
@@ -131,6 +132,29 @@ impl Store for HttpStore {
         let path = of_pool(pool, "tasks/forget");
         let forgotten: Forgotten = self.link.post(&path, &forgetting).await?;
         Ok(forgotten.was_there)
+    }
+
+    async fn document_since(
+        &self,
+        name: &DocumentName,
+        known: u64,
+    ) -> Result<DocumentNews, StoreError> {
+        let options = [("known", known.to_string())];
+        let news: WireDocumentNews = self.link.get(&format!("documents/{name}"), &options).await?;
+        self.understood(news.try_into())
+    }
+
+    async fn swap_document(
+        &self,
+        name: &DocumentName,
+        expected: u64,
+        text: &str,
+    ) -> Result<DocumentSwap, StoreError> {
+        document::require_fits(name, text)?;
+        let write = WireDocumentWrite { expected: expected.to_string(), text: text.to_owned() };
+        let swap: WireDocumentSwap =
+            self.link.post(&format!("documents/{name}/swap"), &write).await?;
+        self.understood(swap.try_into())
     }
 
     async fn pools(&self) -> Result<Vec<PoolName>, StoreError> {

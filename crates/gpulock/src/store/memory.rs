@@ -11,8 +11,9 @@ use gpulock_core::{
 use tokio::sync::mpsc;
 
 use super::{
-    Cursor, Entry, Followed, Letter, Mailbox, Remark, Scope, Store, StoreError, Swapped,
-    TASK_RECORD_CAP, Versions, View, Wanted, Write, latest_first, letter, send_letters,
+    Cursor, Document, DocumentName, DocumentNews, DocumentSwap, Entry, Followed, Letter, Mailbox,
+    Remark, Scope, Store, StoreError, Swapped, TASK_RECORD_CAP, Versions, View, Wanted, Write,
+    document, latest_first, letter, send_letters,
 };
 use crate::clock::wall_time;
 
@@ -29,6 +30,8 @@ pub struct MemoryStore {
 struct State {
     pools: BTreeMap<PoolName, Shelf>,
     tasks: HashMap<PoolName, HashMap<TaskName, TaskRecord>>,
+    /// Each with its version.
+    documents: HashMap<DocumentName, (u64, String)>,
     mailboxes: HashMap<String, mpsc::UnboundedSender<String>>,
     opened: u64,
     /// How far the store's clock is ahead of the host's.
@@ -82,6 +85,14 @@ impl State {
         let pool = shelf.record.view(asking, now);
         let ahead = asking.and_then(|lease_id| shelf.record.ahead_of(lease_id));
         View { pool, versions: shelf.versions, now, ahead, incarnation: None }
+    }
+
+    fn document(&mut self, name: &DocumentName) -> Document {
+        let now = self.now();
+        match self.documents.get(name) {
+            Some((version, text)) => Document { text: text.clone(), version: *version, now },
+            None => Document::never_written(now),
+        }
     }
 
     fn mailbox(&mut self, channel: Channel, store: &MemoryStore) -> MemoryMailbox {
@@ -198,6 +209,37 @@ impl Store for MemoryStore {
     async fn remove_task(&self, pool: &PoolName, task_id: &TaskName) -> Result<bool, StoreError> {
         let mut state = self.lock();
         Ok(state.tasks.get_mut(pool).is_some_and(|tasks| tasks.remove(task_id).is_some()))
+    }
+
+    async fn document_since(
+        &self,
+        name: &DocumentName,
+        known: u64,
+    ) -> Result<DocumentNews, StoreError> {
+        let mut state = self.lock();
+        let version = state.documents.get(name).map_or(0, |(version, _)| *version);
+        Ok(match version == known {
+            true => DocumentNews::Unchanged { now: state.now() },
+            false => DocumentNews::Changed(state.document(name)),
+        })
+    }
+
+    async fn swap_document(
+        &self,
+        name: &DocumentName,
+        expected: u64,
+        text: &str,
+    ) -> Result<DocumentSwap, StoreError> {
+        document::require_fits(name, text)?;
+        let mut state = self.lock();
+        let present = state.documents.get(name).map_or(0, |(version, _)| *version);
+        if present != expected {
+            return Ok(DocumentSwap::Conflict(state.document(name)));
+        }
+        let now = state.now();
+        let version = document::next_version(present, now);
+        state.documents.insert(name.clone(), (version, text.to_owned()));
+        Ok(DocumentSwap::Written { version, now })
     }
 
     async fn pools(&self) -> Result<Vec<PoolName>, StoreError> {

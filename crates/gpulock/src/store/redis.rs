@@ -12,6 +12,7 @@
 
 mod address;
 mod dial;
+mod documents;
 mod examine;
 mod info;
 mod journal;
@@ -41,8 +42,8 @@ use self::lock_keys::RedisLockKeys;
 use self::mailbox::Subscription;
 use self::reply::Wrong;
 use super::{
-    Cursor, Entry, Followed, LockKeys, Mailbox, Remark, Scope, Store, StoreError, Swapped,
-    TASK_RECORD_CAP, View, Wanted, Write, letter,
+    Cursor, DocumentName, DocumentNews, DocumentSwap, Entry, Followed, LockKeys, Mailbox, Remark,
+    Scope, Store, StoreError, Swapped, TASK_RECORD_CAP, View, Wanted, Write, document, letter,
 };
 
 /// About how many events are kept of each pool.
@@ -183,6 +184,24 @@ impl Store for RedisStore {
 
     async fn remove_task(&self, pool: &PoolName, task_id: &TaskName) -> Result<bool, StoreError> {
         self.forget_task(pool, task_id).await
+    }
+
+    async fn document_since(
+        &self,
+        name: &DocumentName,
+        known: u64,
+    ) -> Result<DocumentNews, StoreError> {
+        self.document_news(name, known).await
+    }
+
+    async fn swap_document(
+        &self,
+        name: &DocumentName,
+        expected: u64,
+        text: &str,
+    ) -> Result<DocumentSwap, StoreError> {
+        document::require_fits(name, text)?;
+        self.write_document(name, expected, text).await
     }
 
     async fn pools(&self) -> Result<Vec<PoolName>, StoreError> {

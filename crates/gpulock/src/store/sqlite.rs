@@ -9,6 +9,7 @@
 //! - **Damage is refused.** The file is checked before it is opened, and one that was
 //!   replaced under a running process is noticed within a moment.
 
+mod documents;
 mod file;
 mod journal;
 mod rows;
@@ -28,8 +29,8 @@ use rusqlite::{Connection, ErrorCode, OptionalExtension, params};
 
 use self::rows::Transaction;
 use super::{
-    Cursor, Entry, Followed, Letter, Mailbox, Remark, Scope, Store, StoreError, Swapped, View,
-    Wanted, Write, letter, send_letters,
+    Cursor, DocumentName, DocumentNews, DocumentSwap, Entry, Followed, Letter, Mailbox, Remark,
+    Scope, Store, StoreError, Swapped, View, Wanted, Write, document, letter, send_letters,
 };
 use crate::clock::{BootTime, wall_time};
 use crate::process;
@@ -253,6 +254,29 @@ impl Store for SqliteStore {
 
     async fn remove_task(&self, pool: &PoolName, task_id: &TaskName) -> Result<bool, StoreError> {
         self.ask(|connection| tasks::remove(connection, pool, task_id))
+    }
+
+    async fn document_since(
+        &self,
+        name: &DocumentName,
+        known: u64,
+    ) -> Result<DocumentNews, StoreError> {
+        self.ask(|connection| documents::since(connection, name, known, || self.now()))
+    }
+
+    async fn swap_document(
+        &self,
+        name: &DocumentName,
+        expected: u64,
+        text: &str,
+    ) -> Result<DocumentSwap, StoreError> {
+        document::require_fits(name, text)?;
+        self.ask(|connection| {
+            let transaction = Transaction::write(connection)?;
+            let swap = documents::swap(connection, name, expected, text, self.now())?;
+            transaction.commit()?;
+            Ok(swap)
+        })
     }
 
     async fn pools(&self) -> Result<Vec<PoolName>, StoreError> {

@@ -5,7 +5,7 @@ use std::process::Command;
 
 use gpulock::connect;
 use gpulock::core::{TaskBeat, TaskStatus};
-use gpulock::store::{Cursor, Remark, Verdict};
+use gpulock::store::{Cursor, DocumentName, DocumentSwap, Remark, Verdict};
 use gpulock_testbed::{RedisServer, Sentinels};
 
 use super::support::{World, block_on, task, until};
@@ -128,6 +128,13 @@ fn the_rights_that_are_named_are_enough_for_everything() {
     let told = block_on(client.beat(&beat)).unwrap();
     assert_eq!(block_on(client.tasks()).unwrap(), [told]);
     assert!(block_on(client.forget_task(&task("video-7"))).unwrap());
+    let name = DocumentName::fixed("alerts");
+    let swap = block_on(world.store.swap_document(&name, 0, "text")).unwrap();
+    assert!(matches!(swap, DocumentSwap::Written { .. }));
+    let read = block_on(world.store.document(&name)).unwrap();
+    assert_eq!(read.text, "text");
+    let late = block_on(world.store.swap_document(&name, 0, "late")).unwrap();
+    assert!(matches!(late, DocumentSwap::Conflict(present) if present.version == read.version));
     assert_eq!(block_on(world.store.pools()).unwrap().len(), 1);
     assert_eq!(about(&url, "rights").verdict, Verdict::Good);
     // What only happens when there are very many tasks.

@@ -2,6 +2,7 @@
 //! writes are handed on as they are. The rules run in the client; what it may break is what
 //! every client of the store may break.
 
+mod documents;
 #[cfg(test)]
 mod tests;
 
@@ -74,6 +75,7 @@ where
         .routes(routes!(examination))
         .routes(routes!(mailbox))
         .layer(DefaultBodyLimit::max(LARGEST_WRITE))
+        .merge(documents::routes())
         .layer(from_fn(in_one_format))
 }
 
@@ -303,5 +305,12 @@ fn pool_of(name: &str) -> Result<PoolName, Problem> {
 fn refused(error: StoreError) -> Problem {
     let fault = serde_json::to_value(Fault::from(&error))
         .unwrap_or_else(|error| unreachable!("faults are plain data: {error}"));
-    failed(error).with(FAULT_MEMBER, fault)
+    let problem = match &error {
+        StoreError::TooLarge { .. } => {
+            let problem = Problem::new(Kind::TooLarge, error.to_string());
+            error.hint().into_iter().fold(problem, Problem::hint)
+        }
+        _ => failed(error),
+    };
+    problem.with(FAULT_MEMBER, fault)
 }

@@ -1,6 +1,7 @@
 //! What client and daemon say to each other, as JSON. Both sides convert at the border, so that
 //! nothing else depends on this form.
 
+mod documents;
 mod fault;
 mod remarks;
 
@@ -16,6 +17,7 @@ use crate::store::{
     Award, Cursor, Entry, Followed, Incarnation, Letter, Swapped, Versions, View, Write,
 };
 
+pub use documents::{WireDocument, WireDocumentNews, WireDocumentSwap, WireDocumentWrite};
 pub use fault::Fault;
 pub use remarks::RemarkBody;
 

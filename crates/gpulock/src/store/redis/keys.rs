@@ -3,6 +3,8 @@
 
 use gpulock_core::{Channel, PoolName};
 
+use crate::store::DocumentName;
+
 /// What stands in front of every key and channel.
 #[derive(Debug)]
 pub(super) struct Keys {
@@ -46,6 +48,11 @@ impl Keys {
     /// A stream of events.
     pub(super) fn journal(&self, pool: &PoolName) -> String {
         self.key(pool, "journal")
+    }
+
+    /// A hash: a document, in a slot of its own. No pool has such a name.
+    pub(super) fn document(&self, name: &DocumentName) -> String {
+        format!("{}{{document:{name}}}", self.start)
     }
 
     /// A set of the names of all pools.

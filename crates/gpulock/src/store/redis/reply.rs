@@ -7,7 +7,7 @@ use gpulock_core::{Lease, Ledger, Pool, PoolName, TaskBeat, TaskRecord, Time, Wa
 use redis::Value;
 use serde::de::DeserializeOwned;
 
-use crate::store::{Entry, Versions, View};
+use crate::store::{Document, DocumentNews, DocumentSwap, Entry, Versions, View};
 
 /// The newest format of the keys that is known here.
 pub(super) const FORMAT: u32 = 1;
@@ -140,6 +140,39 @@ pub(super) fn tasks(answer: Value) -> Parsed<Vec<TaskRecord>> {
 fn record_of(beat: TaskBeat, started_at: u64, updated_at: u64) -> Parsed<TaskRecord> {
     let record = TaskRecord::after(beat, None, Time::from_micros(updated_at));
     Ok(TaskRecord { started_at: Time::from_micros(started_at), ..record })
+}
+
+/// What has become of a document since this version; see `document.lua`.
+pub(super) fn document_news(answer: Value, known: u64) -> Parsed<DocumentNews> {
+    let [now, version, body] = parts(answer, "a document")?;
+    let (now, version) = (Time::from_micros(number(&now)?), number(&version)?);
+    match version == known {
+        true => Ok(DocumentNews::Unchanged { now }),
+        false => Ok(DocumentNews::Changed(document(now, version, &body)?)),
+    }
+}
+
+/// What became of the write of a document; see `swap_document.lua`.
+pub(super) fn document_swap(answer: Value) -> Parsed<DocumentSwap> {
+    match &list(answer, "a written document")?[..] {
+        [now, version] => {
+            let now = Time::from_micros(number(now)?);
+            Ok(DocumentSwap::Written { version: number(version)?, now })
+        }
+        [now, version, body] => {
+            let now = Time::from_micros(number(now)?);
+            Ok(DocumentSwap::Conflict(document(now, number(version)?, body)?))
+        }
+        other => odd(format!("a written document has {} parts", other.len())),
+    }
+}
+
+fn document(now: Time, version: u64, body: &Value) -> Parsed<Document> {
+    match (body, version) {
+        (Value::Nil, 0) => Ok(Document::never_written(now)),
+        (Value::Nil, _) => odd(format!("version {version} of a document has no text")),
+        (body, _) => Ok(Document { text: text(body)?.to_owned(), version, now }),
+    }
 }
 
 /// Names of pools.

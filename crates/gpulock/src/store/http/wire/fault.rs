@@ -14,6 +14,7 @@ pub enum Fault {
     OutOfMemory { place: String },
     NotReplicated { place: String, wanted: u32, reached: u32 },
     Full { place: String },
+    TooLarge { name: String, limit: usize, actual: usize },
     Refused { place: String, reason: String },
     NotWritable { place: String, reason: String },
     Damaged { place: String, reason: String },
@@ -39,6 +40,8 @@ impl Fault {
                 StoreError::NotReplicated { place: behind(place), wanted, reached }
             }
             Self::Full { place } => StoreError::Full(behind(place)),
+            // Which store it was makes no difference.
+            Self::TooLarge { name, limit, actual } => StoreError::TooLarge { name, limit, actual },
             Self::Refused { place, reason } => StoreError::Refused { place: behind(place), reason },
             Self::NotWritable { place, reason } => {
                 StoreError::NotWritable { place: behind(place), reason }
@@ -71,6 +74,9 @@ impl From<&StoreError> for Fault {
                 Self::NotReplicated { place: place.clone(), wanted: *wanted, reached: *reached }
             }
             StoreError::Full(place) => Self::Full { place: place.clone() },
+            StoreError::TooLarge { name, limit, actual } => {
+                Self::TooLarge { name: name.clone(), limit: *limit, actual: *actual }
+            }
             StoreError::Refused { place, reason } => {
                 let (place, reason) = both(place, reason);
                 Self::Refused { place, reason }
@@ -115,6 +121,7 @@ mod tests {
             StoreError::OutOfMemory(place.clone()),
             StoreError::NotReplicated { place: place.clone(), wanted: 2, reached: 1 },
             StoreError::Full(place.clone()),
+            StoreError::TooLarge { name: "alerts".to_owned(), limit: 4, actual: 5 },
             StoreError::Refused { place: b.0, reason: b.1 },
             StoreError::NotWritable { place: c.0, reason: c.1 },
             StoreError::Damaged { place: d.0, reason: d.1 },

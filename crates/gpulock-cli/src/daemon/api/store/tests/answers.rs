@@ -94,7 +94,13 @@ fn an_examination_goes_on_to_the_store_behind() {
 }
 
 /// Sends bytes, and reads the answer to its end.
-fn raw(served: &Served, method: &str, path: &str, kind: &str, body: &str) -> (u16, Value, String) {
+pub(super) fn raw(
+    served: &Served,
+    method: &str,
+    path: &str,
+    kind: &str,
+    body: &str,
+) -> (u16, Value, String) {
     let mut stream = TcpStream::connect(served.address).unwrap();
     let kind = if kind.is_empty() { String::new() } else { format!("content-type: {kind}\r\n") };
     let length = body.len();
@@ -117,6 +123,7 @@ fn questions_that_make_no_sense_are_refused_with_a_problem() {
     let served = Served::lending(Arc::new(MemoryStore::new()));
     let (json_type, swap) = ("application/json", "/api/v1/store/pools/default/swap");
     let picture = "/api/v1/store/pools/default/picture";
+    let document = "/api/v1/store/documents/a/swap";
     let unknown = r#"{"odd":1}"#;
     let huge = format!(r#"{{"body":"{}"}}"#, "x".repeat(5 << 20));
     for (method, path, kind, body, status, words) in [
@@ -131,6 +138,14 @@ fn questions_that_make_no_sense_are_refused_with_a_problem() {
         ("GET", swap, "", "", 405, ""),
         ("GET", "/api/v1/store/pools/a%20b/picture", "", "", 422, "pool name"),
         ("GET", "/api/v1/store/pools/a/waiters?limit=-1", "", "", 400, ""),
+        ("GET", "/api/v1/store/documents/A", "", "", 422, "document name"),
+        ("GET", "/api/v1/store/documents/a?known=x", "", "", 400, ""),
+        ("GET", "/api/v1/store/documents/a?since=1", "", "", 400, "unknown field `since`"),
+        ("POST", "/api/v1/store/documents/a", json_type, "{}", 405, ""),
+        ("POST", document, json_type, r#"{"expected":0,"text":""}"#, 422, "expected a string"),
+        ("POST", document, json_type, r#"{"expected":"-1","text":""}"#, 422, "not a number"),
+        ("POST", document, json_type, r#"{"expected":"0"}"#, 422, "missing field `text`"),
+        ("POST", document, json_type, unknown, 422, "unknown field `odd`"),
     ] {
         let (found, document, head) = raw(&served, method, path, kind, body);
         assert_eq!(found, status, "{method} {path} {document}");

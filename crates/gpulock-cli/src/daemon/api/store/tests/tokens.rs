@@ -10,7 +10,7 @@ use axum::response::{IntoResponse, Response};
 use gpulock::core::{LeaseId, PoolName};
 use gpulock::store::http::HttpStore;
 use gpulock::store::memory::MemoryStore;
-use gpulock::store::{Store, StoreError, Wanted};
+use gpulock::store::{DocumentName, Store, StoreError, Wanted};
 
 use super::served::{Served, bare, block_on};
 
@@ -77,14 +77,17 @@ fn a_token_that_reads_may_ask_and_change_nothing() {
     let served = served();
     let store = with_token(&served, READ);
     let pool = PoolName::default();
+    let name = DocumentName::fixed("alerts");
     block_on(async {
         store.read(&pool, None).await.unwrap();
+        store.document(&name).await.unwrap();
         store.waiters(&pool, 10).await.unwrap();
         store.history(&pool, &Wanted { limit: 10, task: None }).await.unwrap();
         store.pools().await.unwrap();
         assert!(store.examine().await.iter().all(|remark| !remark.message.contains("canary")));
         let words = ["the token in the URL may only read", "the role `operate`", "server.tokens"];
         refused(stamped(&store).await, &words);
+        refused(store.swap_document(&name, 0, "text").await.map(drop), &words);
         refused(store.open_mailbox().await.map(drop), &words);
     });
 }

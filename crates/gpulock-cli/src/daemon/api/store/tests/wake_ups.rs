@@ -86,7 +86,7 @@ fn a_grant_is_picked_up_in_one_call() {
     counted.plan(move |call| {
         match call {
             Call::Read(_) | Call::Other => counters.0.fetch_add(1, Ordering::SeqCst),
-            Call::Write(_) => counters.1.fetch_add(1, Ordering::SeqCst),
+            Call::Write(_) | Call::WriteDocument(_) => counters.1.fetch_add(1, Ordering::SeqCst),
         };
         None
     });
