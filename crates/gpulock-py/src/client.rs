@@ -1,12 +1,14 @@
 //! A client of one pool of one store.
 
+use std::collections::BTreeMap;
 use std::mem::ManuallyDrop;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use gpulock::config::{Config, Origin, Severity, Sources};
-use gpulock::core::{Incident, LeaseId, LeaseRef, SeizeMode, TaskName, Token};
+use gpulock::core::alert::Urgency;
+use gpulock::core::{Incident, LeaseId, LeaseRef, Raised, SeizeMode, TaskName, Token};
 use gpulock::store::{Scope, Store, Wanted};
 use gpulock::{DefaultPlace, Options, connect};
 use pyo3::exceptions::PyValueError;
@@ -201,6 +203,27 @@ impl Client {
         let (lease_id, task, incident) = (id(lease_id)?, task_name(task)?, incident(kind)?);
         self.begin(|client| async move {
             client.report(incident, &error, lease_id, task).await;
+            Ok(Gain::Nothing)
+        })
+    }
+
+    #[pyo3(signature = (name, level, message, facts, lease))]
+    fn raise_alert(
+        &self,
+        name: &str,
+        level: &str,
+        message: String,
+        facts: BTreeMap<String, String>,
+        lease: Option<(String, String)>,
+    ) -> PyResult<Operation> {
+        let urgency =
+            level.parse::<Urgency>().map_err(|error| PyValueError::new_err(format!("{error}")))?;
+        let alert = Raised { name: task_name(name)?, urgency, message, facts };
+        let named =
+            |(lease_id, task): (String, String)| PyResult::Ok((id(&lease_id)?, task_name(&task)?));
+        let lease = lease.map(named).transpose()?;
+        self.begin(|client| async move {
+            client.raise(alert, lease).await;
             Ok(Gain::Nothing)
         })
     }

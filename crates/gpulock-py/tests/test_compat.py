@@ -456,6 +456,37 @@ def test_an_alert_goes_to_the_log(
     assert KEY in record.getMessage()
 
 
+def _raised() -> list[dict[str, Any]]:
+    return [it for it in gpulock.Client().history(limit=10) if it["event"] == "raised"]
+
+
+def test_an_alert_is_written_to_the_store_with_the_lease_under_which_it_is_raised() -> None:
+    send_alert("ocr_model_broken", {"level": "p2", "message": "no weights", "model": "v3", "n": 7})
+    until(_raised)
+    (raised,) = _raised()
+    assert raised["alert"] == {
+        "name": "ocr_model_broken",
+        "urgency": "P2",
+        "message": "no weights",
+        "facts": {"model": "v3", "n": "7"},
+    }
+    assert "task" not in raised
+    assert lock_manager.acquire_lock_with_smart_polling("ocr", KEY)
+    try:
+        send_alert("ocr_slow")
+        until(lambda: len(_raised()) == 2)
+        assert (_raised()[0]["task"], _raised()[0]["alert"]["urgency"]) == ("ocr", "P1")
+    finally:
+        lock_manager.release_lock("ocr", KEY)
+
+
+def test_an_alert_that_cannot_be_passed_on_raises_nothing(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    send_alert("a" * 300, {"level": "loud", "message": "too long a name"})
+    assert "could not be passed on" in caplog.text
+
+
 def test_a_critical_failure_is_a_line_in_the_log_of_failures(place: Path) -> None:
     assert lock_manager.acquire_lock_with_smart_polling("ocr", KEY)
     try:

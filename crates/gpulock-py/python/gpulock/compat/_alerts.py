@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("gpulock")
 
+_CRITICAL_FAILURE = "gpu_lock_critical_failure"
+
 _LEVELS = {
     "P0": logging.CRITICAL,
     "P1": logging.ERROR,
@@ -26,11 +28,36 @@ _LEVELS = {
 
 
 def send_alert(alert_type: str, data: Mapping[str, Any] | None = None) -> None:
-    """Writes an alert to the log `gpulock`, at the level that `data["level"]` means (P0, P1, P2,
-    warning or info; an error where there is none). Nothing is sent to anybody in this version."""
+    """Raises an alert: `gpulock serve` tells those who are to hear of it, as `alerts` in config.yml
+    says. It is also written to the log `gpulock`, at the level that `data["level"]` means (P0, P1,
+    P2, warning or info; P1 where there is none). Returns at once and raises nothing."""
     facts = dict(data or {})
-    level = _LEVELS.get(str(facts.get("level", "")).upper(), logging.ERROR)
-    logger.log(level, "alert %s: %s", alert_type, facts)
+    level = str(facts.pop("level", "P1"))
+    level = level if level.upper() in _LEVELS else "P1"
+    _log(alert_type, level, facts)
+    try:
+        _raise(alert_type, level, facts)
+    except Exception:
+        logger.exception("the alert %s could not be passed on", alert_type)
+
+
+def _log(alert_type: str, level: str, facts: Mapping[str, Any]) -> None:
+    logger.log(_LEVELS[level.upper()], "alert %s (%s): %s", alert_type, level, dict(facts))
+
+
+def _raise(alert_type: str, level: str, facts: dict[str, Any]) -> None:
+    if _process.is_disabled():
+        return
+    message = str(facts.pop("message", "") or alert_type)
+    try:
+        held = current()
+    except GpuLockError:
+        held = None
+    native = held.native if held else None
+    client = native.client if native else _process.opened((None, None, None)).client
+    lease = (held.lease_id, held.task) if held and native else None
+    texts = {str(name): str(value) for name, value in facts.items()}
+    client.raise_alert(alert_type, level, message, texts, lease)
 
 
 def record_critical_failure(lock_key: str, task_name: str, error: BaseException | str) -> None:
@@ -51,7 +78,11 @@ def record_critical_failure(lock_key: str, task_name: str, error: BaseException 
     except Exception:
         logger.critical("a critical failure could not be written down", exc_info=True)
     message = f"critical failure of the GPU lock {lock_key}: {error}"
-    send_alert("gpu_lock_critical_failure", {"level": "P0", "message": message})
+    facts = {"message": message, "lock_key": lock_key, "task": task_name}
+    if held is None:
+        send_alert(_CRITICAL_FAILURE, {"level": "P0", **facts})
+    else:  # The event of the lease is the alert.
+        _log(_CRITICAL_FAILURE, "P0", facts)
 
 
 def _held_here(lock_key: str) -> Lease | None:

@@ -4,6 +4,7 @@ use axum::extract::{DefaultBodyLimit, FromRef, State};
 use gpulock::store::http::wire::{WireDocumentNews, WireDocumentSwap, WireDocumentWrite};
 use gpulock::store::{DOCUMENT_CAP, DocumentName};
 use serde::Deserialize;
+use tower::limit::GlobalConcurrencyLimitLayer;
 use utoipa::IntoParams;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
@@ -17,6 +18,10 @@ use crate::daemon::problem::Problem;
 /// rest of the body is small.
 const LARGEST_WRITE: usize = 6 * DOCUMENT_CAP + 1_024;
 
+/// So many bodies are taken in at the same time; others wait for their turn. Small ones would
+/// not need it, but nobody knows which they are.
+const AT_ONCE: usize = 8;
+
 /// The only routes of the daemon with bodies this large.
 pub(super) fn routes<S>() -> OpenApiRouter<S>
 where
@@ -24,9 +29,10 @@ where
     Lent: FromRef<S>,
 {
     OpenApiRouter::new()
-        .routes(routes!(document))
         .routes(routes!(swap_document))
+        .layer(GlobalConcurrencyLimitLayer::new(AT_ONCE))
         .layer(DefaultBodyLimit::max(LARGEST_WRITE))
+        .routes(routes!(document))
 }
 
 /// What the caller has already.

@@ -2,14 +2,18 @@
 
 use std::sync::Arc;
 
+use axum::body::{Body, Bytes};
+use axum::http::{Request, StatusCode};
+use futures_util::{FutureExt, stream};
 use gpulock::store::http::wire::{FAULT_MEMBER, Fault};
 use gpulock::store::memory::MemoryStore;
 use gpulock::store::{DOCUMENT_CAP, DocumentName, DocumentNews, DocumentSwap, Store, StoreError};
 use gpulock_testbed::FaultProxy;
 use serde_json::json;
+use tower::ServiceExt;
 
 use super::answers::raw;
-use super::served::{Served, block_on};
+use super::served::{Served, bare, block_on};
 
 const NAME: DocumentName = DocumentName::fixed("alerts");
 
@@ -89,5 +93,34 @@ fn a_look_at_an_unchanged_document_costs_little() {
         }
         let moved = proxy.bytes_to_client() + proxy.bytes_to_server() - before;
         assert!(moved < LOOKS * 2_000, "{moved} bytes for {LOOKS} looks");
+    });
+}
+
+/// However many send large bodies, or do not end theirs, only some of them fill memory. Who
+/// only looks is not held up.
+#[test]
+fn bodies_are_taken_in_a_few_at_a_time() {
+    const AT_ONCE: usize = 8;
+    let app = bare(Arc::new(MemoryStore::new()));
+    let look = || Request::get("/api/v1/store/documents/alerts").body(Body::empty()).unwrap();
+    let write = |body| {
+        let request = Request::post(SWAP).header("content-type", "application/json");
+        app.clone().oneshot(request.body(body).unwrap())
+    };
+    let whole = || Body::from(r#"{"expected":"7","text":""}"#);
+    let endless = || Body::from_stream(stream::pending::<Result<Bytes, std::io::Error>>());
+    block_on(async {
+        let mut held = Vec::new();
+        for _ in 0..AT_ONCE {
+            assert_eq!(write(whole()).await.unwrap().status(), StatusCode::OK);
+            let mut slow = Box::pin(write(endless()));
+            assert!((&mut slow).now_or_never().is_none(), "its body has no end");
+            held.push(slow);
+        }
+        let mut next = Box::pin(write(whole()));
+        assert!((&mut next).now_or_never().is_none(), "it found a place");
+        assert_eq!(app.clone().oneshot(look()).await.unwrap().status(), StatusCode::OK);
+        held.pop();
+        assert_eq!(next.await.unwrap().status(), StatusCode::OK);
     });
 }
