@@ -113,6 +113,28 @@ impl Book {
         self.heard.insert(pool.clone(), end);
     }
 
+    /// Whether the journal of any pool was ever read.
+    pub fn has_heard(&self) -> bool {
+        !self.heard.is_empty()
+    }
+
+    /// Whether a signal changes anything: an alert that does not fire cannot end.
+    pub fn concerns(&self, signal: &Signal) -> bool {
+        let known = self.alerts.get(&signal.labels.fingerprint());
+        signal.change != Change::Over || known.is_some_and(|alert| alert.over_at.is_none())
+    }
+
+    /// Writes down an alert that was told elsewhere and is over now.
+    pub fn remember(&mut self, signal: Signal, now: Time, lasted: Duration) {
+        let id = signal.labels.fingerprint();
+        let began_at = Time::from_micros(now.as_micros().saturating_sub(micros(lasted)));
+        let mut alert = Alert::begin(Signal { at: began_at, ..signal });
+        alert.was_told = true;
+        alert.end(now);
+        self.sums.alerts += 1;
+        self.alerts.insert(id, alert);
+    }
+
     /// Takes signals in: an alert that fires already is only counted.
     pub fn hear(&mut self, signals: impl IntoIterator<Item = Signal>) {
         for signal in signals {
@@ -300,4 +322,8 @@ impl Book {
         let signal = Signal { labels, urgency, facts: BTreeMap::new(), at: now, change };
         self.hear([signal.fact("reason", why.reason.as_str()).fact("error", why.detail.as_str())]);
     }
+}
+
+fn micros(span: Duration) -> u64 {
+    u64::try_from(span.as_micros()).unwrap_or(u64::MAX)
 }

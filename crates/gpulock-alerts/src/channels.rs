@@ -3,15 +3,19 @@
 
 pub mod alertmanager;
 pub mod command;
+mod credentials;
 pub mod dingtalk;
 pub mod email;
 pub mod feishu;
 pub mod file;
 pub mod log;
 pub mod pagerduty;
+mod robot;
 pub mod slack;
 pub mod webhook;
 pub mod wecom;
+
+pub use credentials::BasicAuth;
 
 use crate::http::Poster;
 

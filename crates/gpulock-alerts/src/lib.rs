@@ -5,20 +5,32 @@
 
 #![forbid(unsafe_code)]
 
+mod alerting;
 pub mod book;
 pub mod channel;
 pub mod channels;
+pub mod config;
 mod desk;
+mod dispatch;
 pub mod http;
+mod mute_times;
 mod notification;
 pub mod plan;
 mod secret;
 mod span;
+mod switch;
+mod template;
 mod text;
 
+pub use alerting::Alerting;
+pub use book::Book;
 pub use channel::{Channel, Failure, Message, Reason};
 pub use desk::Desk;
+pub use dispatch::{Dispatch, Round};
+pub use mute_times::MuteTimes;
 pub use notification::{Notification, NotifiedAlert, Status};
 pub use secret::Secret;
 pub use span::Span;
+pub use switch::DeadMansSwitch;
+pub use template::{Part, Template};
 pub use text::{Markup, Text};

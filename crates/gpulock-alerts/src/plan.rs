@@ -6,7 +6,7 @@ mod matcher;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use gpulock::core::alert::Urgency;
+use gpulock::core::alert::{Labels, Urgency};
 
 pub use matcher::{Matcher, WrongMatcher};
 
@@ -17,7 +17,7 @@ pub struct Plan {
     pub channels: BTreeMap<String, ChannelPlan>,
     /// Where the way of every alert begins. It has no matchers.
     pub route: Route,
-    /// Which alerts keep others quiet, besides what is built in.
+    /// Which alerts keep others quiet.
     pub inhibitions: Vec<Inhibition>,
     /// Something that happened once, and not again for this long, counts as over.
     pub resolve_timeout: Duration,
@@ -99,6 +99,25 @@ pub struct Inhibition {
     pub equal: Vec<String>,
 }
 
+impl Inhibition {
+    /// What needs no configuration: of what is said about one lease, only the worst is told.
+    pub fn built_in() -> Vec<Self> {
+        const WORSE: [(&str, &[&str]); 3] = [
+            ("GPU_LOCK_SOFT_TIMEOUT", &["GPU_LOCK_LONG_HELD"]),
+            ("GPU_LOCK_HARD_TIMEOUT", &["GPU_LOCK_LONG_HELD", "GPU_LOCK_SOFT_TIMEOUT"]),
+            ("GPU_LOCK_NOT_RECOVERED", &["GPU_LOCK_ZOMBIE"]),
+        ];
+        let all = WORSE.iter().flat_map(|(source, targets)| {
+            targets.iter().map(|target| Self {
+                source: vec![Matcher::equal(Labels::RULE, *source)],
+                target: vec![Matcher::equal(Labels::RULE, *target)],
+                equal: ["pool", "gpu", "task"].map(str::to_owned).to_vec(),
+            })
+        });
+        all.collect()
+    }
+}
+
 impl Plan {
     /// Something that happened once counts as over after this long, if nobody says otherwise.
     pub const RESOLVE_TIMEOUT: Duration = Duration::from_secs(5 * 60);
@@ -110,7 +129,7 @@ impl Default for Plan {
         Self {
             channels: BTreeMap::new(),
             route: Route::default(),
-            inhibitions: Vec::new(),
+            inhibitions: Inhibition::built_in(),
             resolve_timeout: Self::RESOLVE_TIMEOUT,
         }
     }

@@ -1,5 +1,6 @@
 //! `gpulock serve`: the monitor, and the HTTP API.
 
+mod alerts;
 mod api;
 mod application;
 mod audit;
@@ -51,6 +52,7 @@ use crate::args::{Cli, Serve};
 use crate::commands::history::sentence;
 use crate::exit::{Code, Failure};
 use crate::session::Session;
+use alerts::Alerts;
 use api::Waits;
 use application::application;
 use guard::{Guard, Policy};
@@ -91,6 +93,7 @@ pub(crate) struct Daemon {
     journal: Journal,
     leadership: Leadership,
     monitor: Monitor,
+    alerts: Alerts,
     /// Requests that wait for GPUs or for news.
     waits: Waits,
     /// Of clients whose store this daemon is.
@@ -111,6 +114,7 @@ impl Daemon {
             journal: Journal::new(Arc::clone(&store)),
             leadership: Leadership::new(Arc::clone(&store), session.config())?,
             monitor: Monitor::default(),
+            alerts: Alerts::new(Arc::clone(&store), session.config(), &gpulock::process::host())?,
             waits: Waits::default(),
             mailboxes: Mailboxes::new(Arc::clone(&store), shutdown.clone()),
             shutdown,
@@ -257,8 +261,12 @@ pub(crate) async fn serve(what: &Serve, cli: &Cli, session: &Session) -> Result<
         daemon.journal.follow(&shutdown, |pool, entry| daemon.hear(pool, entry)),
         daemon.learn_gpus(),
         daemon.map_jobs(&shutdown),
+        alerts::run(&daemon, &shutdown),
+        alerts::keep_switch(&daemon, &shutdown),
         daemon.settings.follow(&shutdown, hang_ups, |config| {
-            guard.replace(policy(config)?);
+            let policy = policy(config)?;
+            daemon.alerts.replace(config)?;
+            guard.replace(policy);
             Ok(())
         }),
         stopping,

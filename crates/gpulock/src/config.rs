@@ -8,6 +8,7 @@
 mod contradictions;
 mod environment;
 mod error;
+mod fault;
 mod file;
 mod finding;
 mod gpus;
@@ -29,6 +30,7 @@ mod span;
 mod store_url;
 #[cfg(test)]
 mod tests;
+mod typed;
 mod unexamined;
 mod walk;
 mod yaml;
@@ -43,6 +45,7 @@ pub use on_store_error::OnStoreError;
 pub use origin::{Entry, Origin};
 #[cfg(any(feature = "http", feature = "redis"))]
 pub(crate) use outline::edit_distance;
+pub use outline::nearest;
 pub use reference::reference;
 pub use server_token::{Role, Secret, ServerToken, TokenSecret};
 pub use settings::{
@@ -52,7 +55,7 @@ pub use sources::Sources;
 pub use span::span;
 pub use store_url::StoreUrl;
 pub(crate) use store_url::masked;
-pub use unexamined::Unexamined;
+pub use unexamined::{Objection, Unexamined};
 
 use file::ConfigFile;
 use key::{Key, Section};

@@ -89,7 +89,7 @@ impl Book {
             alerts: shown,
             count,
         };
-        Some(Parcel { channel: name.to_owned(), notification })
+        Some(Parcel { channel: name.to_owned(), notification, taken_at: now })
     }
 
     pub(super) fn settle_feed(

@@ -8,7 +8,7 @@ use gpulock::core::Time;
 use gpulock::core::alert::Labels;
 use serde::{Deserialize, Serialize};
 
-use super::{Book, Unknown};
+use super::{Book, Unknown, micros};
 use crate::channel::{Failure, Reason};
 use crate::notification::{Notification, NotifiedAlert, Status};
 use crate::plan::{ChannelPlan, Plan};
@@ -91,6 +91,8 @@ pub struct Parcel {
     pub channel: String,
     /// What to deliver.
     pub notification: Notification,
+    /// When it was taken, on the store's clock.
+    pub taken_at: Time,
 }
 
 /// A message to be posted.
@@ -244,7 +246,7 @@ impl Book {
                 letter.taken = Some(taken(now, channel, by));
                 let notification = letter.notification(&id);
                 self.count_try(now, name, channel);
-                parcels.push(Parcel { channel: name.clone(), notification });
+                parcels.push(Parcel { channel: name.clone(), notification, taken_at: now });
             }
         }
         parcels
@@ -258,7 +260,7 @@ impl Book {
 
     /// What became of a message that was taken.
     pub fn settle(&mut self, now: Time, id: &str, outcome: Result<(), &Failure>, took: Duration) {
-        let micros = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
+        let micros = micros(took);
         let Some(letter) = self.outbox.letters.get_mut(id) else {
             return self.settle_feed(now, id, outcome, micros);
         };

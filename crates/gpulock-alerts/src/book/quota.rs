@@ -5,6 +5,7 @@ use std::time::Duration;
 use gpulock::core::Time;
 use serde::{Deserialize, Serialize};
 
+use super::micros;
 use crate::plan::{ChannelPlan, Rate};
 
 /// What a channel has had.
@@ -52,10 +53,6 @@ impl Quota {
 
 fn apart(rate: Rate) -> Duration {
     rate.per / rate.messages.max(1)
-}
-
-fn micros(span: Duration) -> u64 {
-    u64::try_from(span.as_micros()).unwrap_or(u64::MAX)
 }
 
 fn month(now: Time) -> i32 {

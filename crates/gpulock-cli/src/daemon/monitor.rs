@@ -234,6 +234,9 @@ async fn take_notes(daemon: &Daemon, pools: &[PoolName], mut trouble: Vec<String
             checks.last_error = Some(first);
         }
     }
+    if let Err(error) = daemon.look_for_alerts(pools).await {
+        tracing::warn!("what is wrong cannot be written down: {error}");
+    }
     if let Err(error) = Notes::write_checks(daemon.leadership.client(), &checks).await {
         tracing::warn!("what the monitor found cannot be written down: {error}");
     }

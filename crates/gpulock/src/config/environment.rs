@@ -9,7 +9,7 @@ use super::outline::Outline;
 use super::raw::{Given, Raw};
 
 /// The variables of an environment. `Debug` shows their names alone.
-#[derive(Clone, Default)]
+#[derive(Clone, Default, PartialEq)]
 pub struct Environment(BTreeMap<String, String>);
 
 impl Environment {
@@ -23,6 +23,11 @@ impl Environment {
     /// The text of a variable, also an empty one.
     pub(super) fn text(&self, name: &str) -> Option<&str> {
         self.0.get(name).map(String::as_str)
+    }
+
+    /// Those of the variables that have one of these names.
+    pub(super) fn only(&self, names: &[&str]) -> Self {
+        names.iter().filter_map(|name| Some((*name, self.text(name)?))).collect()
     }
 
     /// The text of a variable; an empty one counts as not set, since many tools that pass

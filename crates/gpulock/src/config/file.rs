@@ -13,6 +13,7 @@ use super::origin::Origin;
 use super::outline::Outline;
 use super::raw::{Given, Item, Raw};
 use super::sources::Sources;
+use super::unexamined::Unexamined;
 use super::walk::{self, Walk};
 use super::yaml::{self, Content, Entries, Malformed, Node};
 
@@ -107,7 +108,10 @@ impl ConfigFile {
             Content::Scalar { text, .. } => {
                 Ok(Raw::from_text(&self.complete(path, value, text, environment)?))
             }
-            Content::Mapping(_) => Ok(Raw::Mapping(Arc::clone(value))),
+            Content::Mapping(_) => {
+                let file = self.path.clone();
+                Ok(Raw::Mapping(Unexamined::new(path, file, value, environment)))
+            }
             Content::List(items) => {
                 let item = |item: &Arc<Node>| match item.text() {
                     Some(text) => {
@@ -142,20 +146,30 @@ impl ConfigFile {
         text: &str,
         environment: &Environment,
     ) -> Result<String, ConfigError> {
-        interpolation::complete(text, environment).map_err(|unresolved| match unresolved {
-            Unresolved::Unset(variable) => ConfigError::UnsetVariable {
-                key: path.to_owned(),
-                place: self.place(at),
-                variable: variable.to_owned(),
-            },
-            Unresolved::Malformed => self.wrong(
-                path,
-                at,
-                "holds a `${` that does not begin a reference",
-                "write ${NAME} or ${NAME:default}; $${ stands for the signs themselves",
-            ),
-        })
+        completed(text, environment, path, self.place(at))
     }
+}
+
+/// The text of the key's value with its variables replaced.
+pub(super) fn completed(
+    text: &str,
+    environment: &Environment,
+    key: &str,
+    place: Origin,
+) -> Result<String, ConfigError> {
+    let key = key.to_owned();
+    interpolation::complete(text, environment).map_err(|unresolved| match unresolved {
+        Unresolved::Unset(variable) => {
+            ConfigError::UnsetVariable { key, place, variable: variable.to_owned() }
+        }
+        Unresolved::Malformed => ConfigError::WrongValue {
+            key,
+            place,
+            reason: "holds a `${` that does not begin a reference".to_owned(),
+            hint: "write ${NAME} or ${NAME:default}; $${ stands for the signs themselves"
+                .to_owned(),
+        },
+    })
 }
 
 fn entries(bytes: &[u8]) -> Result<Entries, Malformed> {

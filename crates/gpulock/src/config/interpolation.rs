@@ -36,6 +36,11 @@ pub(super) fn complete<'t>(
     Ok(complete)
 }
 
+/// The names of the variables that a text may need; also some that it does not.
+pub(super) fn variables(text: &str) -> impl Iterator<Item = &str> {
+    text.split("${").skip(1).filter_map(|reference| reference.split([':', '}']).next())
+}
+
 fn resolve<'v, 't: 'v>(
     reference: &'t str,
     environment: &'v Environment,

@@ -85,13 +85,13 @@ pub(super) const HOSTS: Kind<Vec<String>> = Kind::new(|raw| raw.each(host), |hos
 pub(super) const UNEXAMINED: Kind<Option<Unexamined>> = Kind {
     only_in_file: true,
     ..Kind::new(Unexamined::read, |section| match section {
-        Some(_) => "set, not examined".to_owned(),
+        Some(_) => "set".to_owned(),
         None => not_set(),
     })
 };
 
 /// The words of YAML 1.1 count too: the older system read its file with PyYAML.
-fn switch(text: &str) -> Result<bool, Wrong> {
+pub(super) fn switch(text: &str) -> Result<bool, Wrong> {
     match text.to_ascii_lowercase().as_str() {
         "true" | "yes" | "on" => Ok(true),
         "false" | "no" | "off" => Ok(false),

@@ -77,6 +77,11 @@ impl Outline {
     }
 }
 
+/// Which of the known names a wrong one resembles most; `None` if there are none.
+pub fn nearest<'k>(wish: &str, known: impl Iterator<Item = &'k str>) -> Option<&'k str> {
+    known.min_by_key(|name| edit_distance(name, wish))
+}
+
 /// Levenshtein's distance: how many letters must be added, removed or replaced. Only the
 /// first 100 letters of `wish` count, so that a giant key costs nothing.
 pub(crate) fn edit_distance(name: &str, wish: &str) -> usize {

@@ -1,9 +1,7 @@
 //! What a source says about one key, before anybody knows what it means.
 
-use std::sync::Arc;
-
 use super::origin::Origin;
-use super::yaml::Node;
+use super::unexamined::Unexamined;
 
 /// One key as a source gives it.
 pub(super) struct Given {
@@ -28,7 +26,7 @@ pub(super) enum Raw {
     /// A list of texts.
     List(Vec<Item>),
     /// A mapping, unexamined.
-    Mapping(Arc<Node>),
+    Mapping(Unexamined),
 }
 
 /// One text of a list.

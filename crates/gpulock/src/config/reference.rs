@@ -79,8 +79,8 @@ mod tests {
             "## `gpu_lock_monitor.timeout_levels`",
             "| `poll_interval` | `GPULOCK_GPU_LOCK__POLL_INTERVAL` | `2s` | First pause between two \
              looks at the queue, in case a wake-up was lost. A bare number is in seconds. |",
-            "| `alerts` | only in the file | not set | Who is told about trouble, and how; not read \
-             by this version. |",
+            "| `alerts` | only in the file | not set | Who is told about trouble, and how: see the \
+             guide to alerts. |",
         ] {
             assert!(text.lines().any(|it| it == line), "{line}\n{text}");
         }

@@ -71,7 +71,7 @@ settings! {
         pool: String, POOL = "default".to_owned();
         /// The GPUs of the pool, by index or UUID; `auto` takes all that the host has.
         gpus: Gpus, GPUS = Gpus::Auto;
-        /// Who is told about trouble, and how; not read by this version.
+        /// Who is told about trouble, and how: see the guide to alerts.
         alerts: Option<Unexamined>, UNEXAMINED = None;
         /// File that gets a JSON line for every release that could not be confirmed.
         critical_failure_log: PathBuf, PATH =

@@ -1,0 +1,215 @@
+//! What the webhooks of chat services share: how they are asked, and when they are believed.
+
+mod address;
+mod fitting;
+mod mentions;
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+use jiff::fmt::rfc2822;
+use reqwest::header::{CONTENT_TYPE, HeaderMap, HeaderValue, RETRY_AFTER};
+use serde_json::Value;
+
+pub(super) use self::address::{Address, Target};
+pub(super) use self::fitting::fitting;
+pub(super) use self::mentions::Mentions;
+use crate::channel::{Failure, Reason};
+use crate::http::{Answer, Poster};
+
+/// In how many seconds the limit of Feishu is over.
+pub(super) const RESET: &str = "x-ogw-ratelimit-reset";
+/// No pause that a server demands is taken for longer.
+const LONGEST_PAUSE: Duration = Duration::from_secs(24 * 3600);
+
+/// A chat service that answers with a code in the body, whatever the status of HTTP.
+#[derive(Debug)]
+pub(super) struct Service {
+    /// Its name, for people.
+    pub(super) name: &'static str,
+    /// The members of its answers that hold a code; 0 is success. All that are there count.
+    pub(super) codes: &'static [&'static str],
+    /// The members of its answers that say in words what a code means, in the same order.
+    pub(super) words: &'static [&'static str],
+    /// What is known of a refusal; `None` leaves it to the status of HTTP.
+    pub(super) judge: fn(&Refusal<'_>) -> Option<Trouble>,
+}
+
+/// An answer whose code is not 0.
+#[derive(Debug)]
+pub(super) struct Refusal<'r> {
+    /// The code.
+    pub(super) code: i64,
+    /// What the service says of it, in small letters.
+    pub(super) words: String,
+    /// The answer that holds it.
+    pub(super) answer: &'r Answer,
+}
+
+/// What kind of trouble, and how long to leave the other side alone.
+pub(super) type Trouble = (Reason, Option<Duration>);
+
+impl Service {
+    /// Whether the service has the message: only if HTTP and its own code say so.
+    pub(super) fn believe(&self, answer: &Answer, target: &Target) -> Result<(), Failure> {
+        let said = serde_json::from_str(&answer.body).unwrap_or(Value::Null);
+        let Some((code, words)) = self.code(&said) else {
+            return Err(self.without_code(answer, &said, target));
+        };
+        let status = answer.status;
+        if is_success(status) && code == 0 {
+            return Ok(());
+        }
+        let refusal = Refusal { code, words: words.to_lowercase(), answer };
+        let known = if code == 0 { None } else { (self.judge)(&refusal) };
+        let (reason, pause) = known.unwrap_or_else(|| by_status(answer));
+        let also = if is_success(status) { String::new() } else { format!(" (HTTP {status})") };
+        let detail = format!("{} answered {code}{also}: {}", self.name, target.quoted(words));
+        Err(Failure::new(reason, detail).after(pause))
+    }
+
+    /// The first code that is not 0, or 0; with the words that belong to it.
+    fn code<'v>(&self, said: &'v Value) -> Option<(i64, &'v str)> {
+        let mut all = self.codes.iter().zip(self.words).filter_map(|(code, words)| {
+            let words = said.get(words).and_then(Value::as_str).unwrap_or("without a word");
+            Some((number(said.get(code)?)?, words))
+        });
+        let first = all.next()?;
+        Some(if first.0 == 0 { all.find(|(code, _)| *code != 0).unwrap_or(first) } else { first })
+    }
+
+    /// Something else has answered, or the service in a way that nobody knows.
+    fn without_code(&self, answer: &Answer, said: &Value, target: &Target) -> Failure {
+        // The gateway before DingTalk turns away who asks too often, with a body of its own.
+        let (reason, pause) = if said.get("punish").is_some() {
+            let wait = said.get("wait").and_then(Value::as_f64);
+            (Reason::RateLimited, wait.and_then(bounded))
+        } else if is_success(answer.status) {
+            (Reason::ServerError, None)
+        } else {
+            by_status(answer)
+        };
+        let detail = format!(
+            "{} answered HTTP {} without a code: {}",
+            self.name,
+            answer.status,
+            target.quoted(&answer.body)
+        );
+        Failure::new(reason, detail).after(pause)
+    }
+}
+
+/// Posts a body of JSON.
+pub(super) async fn post(
+    poster: &Poster,
+    target: &Target,
+    body: Vec<u8>,
+) -> Result<Answer, Failure> {
+    let json = HeaderValue::from_static("application/json; charset=utf-8");
+    let headers = HeaderMap::from_iter([(CONTENT_TYPE, json)]);
+    let answer = poster.post(target.url(), headers, body).await;
+    answer.map_err(|failure| Failure { detail: target.quoted(&failure.detail), ..failure })
+}
+
+/// Whether HTTP says that all is well.
+pub(super) fn is_success(status: u16) -> bool {
+    (200..300).contains(&status)
+}
+
+/// What the status says, where nothing else does.
+pub(super) fn by_status(answer: &Answer) -> Trouble {
+    let reason = match answer.status {
+        401 | 403 => Reason::AuthError,
+        410 => Reason::Gone,
+        429 => Reason::RateLimited,
+        408 | 500.. => Reason::ServerError,
+        _ => Reason::ClientError,
+    };
+    (reason, pause(&answer.headers))
+}
+
+/// `Retry-After`, seconds or a date; or what Feishu says instead.
+pub(super) fn pause(headers: &HeaderMap) -> Option<Duration> {
+    let seconds = seconds_in(headers, RESET).or_else(|| seconds_in(headers, RETRY_AFTER.as_str()));
+    if seconds.is_some() {
+        return seconds;
+    }
+    let date = rfc2822::parse(headers.get(RETRY_AFTER)?.to_str().ok()?).ok()?;
+    let left = date.timestamp().duration_since(Timestamp::now());
+    Some(Duration::try_from(left).unwrap_or_default().min(LONGEST_PAUSE))
+}
+
+/// A header that holds a number of seconds.
+pub(super) fn seconds_in(headers: &HeaderMap, name: &str) -> Option<Duration> {
+    bounded(headers.get(name)?.to_str().ok()?.trim().parse().ok()?)
+}
+
+fn bounded(seconds: f64) -> Option<Duration> {
+    if seconds.is_nan() || seconds < 0.0 {
+        return None;
+    }
+    Some(Duration::try_from_secs_f64(seconds).unwrap_or(LONGEST_PAUSE).min(LONGEST_PAUSE))
+}
+
+fn number(value: &Value) -> Option<i64> {
+    value.as_i64().or_else(|| value.as_str()?.trim().parse().ok())
+}
+
+/// Whether a service says in words that it is asked too often.
+pub(super) fn speaks_of_haste(words: &str) -> bool {
+    ["too fast", "too many", "too frequent", "frequency", "rate limit", "限流", "太快", "频繁"]
+        .iter()
+        .any(|sign| words.contains(sign))
+}
+
+/// A title that is plain text, for a place where markup counts: links, HTML and mentions come apart.
+pub(super) fn tame(title: &str) -> String {
+    let title: String = title.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
+    without_tags(&title).replace("](", "] (")
+}
+
+/// Plain text for a place where `<…>` is a mention: it comes apart.
+pub(super) fn without_tags(text: &str) -> String {
+    text.replace('<', "＜").replace('>', "＞")
+}
+
+/// What a channel needs to open in a test that sends nothing.
+#[cfg(test)]
+pub(super) fn nowhere() -> super::Around {
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let poster = Poster::new(Duration::from_secs(1), false).unwrap();
+    super::Around { name: "test".to_owned(), poster }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn headers(name: &'static str, value: &str) -> HeaderMap {
+        let name = reqwest::header::HeaderName::from_static(name);
+        HeaderMap::from_iter([(name, HeaderValue::from_str(value).unwrap())])
+    }
+
+    #[test]
+    fn a_pause_is_read_from_seconds_and_from_dates_and_never_overflows() {
+        let asked = |value| pause(&headers("retry-after", value));
+        assert_eq!(asked("30"), Some(Duration::from_secs(30)));
+        assert_eq!(asked(" 0.5 "), Some(Duration::from_millis(500)));
+        assert_eq!(asked("1e300"), Some(LONGEST_PAUSE));
+        assert_eq!(asked("99999999"), Some(LONGEST_PAUSE));
+        assert_eq!(asked("-3"), None);
+        assert_eq!(asked("NaN"), None);
+        assert_eq!(asked("soon"), None);
+        assert_eq!(asked("Sun, 06 Nov 1994 08:49:37 GMT"), Some(Duration::ZERO));
+        assert_eq!(asked("Mon, 06 Nov 2893 08:49:37 GMT"), None, "it is a Friday");
+        assert_eq!(asked("Fri, 06 Nov 2893 08:49:37 GMT"), Some(LONGEST_PAUSE));
+        assert_eq!(pause(&HeaderMap::new()), None);
+    }
+
+    #[test]
+    fn a_title_cannot_link_mention_or_become_html() {
+        let tamed = tame("x [here](http://evil.example) <@all> <font color=\"info\">\nok");
+        assert!(!tamed.contains("](") && !tamed.contains(['<', '>', '\n']), "{tamed}");
+        assert_eq!(tame("[P1] GPU_LOCK_ZOMBIE (ocr)"), "[P1] GPU_LOCK_ZOMBIE (ocr)");
+    }
+}
