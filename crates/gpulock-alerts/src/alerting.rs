@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use gpulock::config::{Config, ConfigError};
 use gpulock::core::Time;
-use gpulock::core::alert::Rules;
+use gpulock::core::alert::{Rules, rule};
 
 use crate::channel::{Channel, Failure, Message, Reason};
 use crate::config::{At, ChannelSection, Language, examine};
@@ -30,6 +30,8 @@ pub struct Alerting {
     pub dead_mans_switch: Option<DeadMansSwitch>,
     /// Where gpulock's own pages are, without a slash at the end; empty if nobody has said.
     pub external_url: String,
+    /// Where the rules are explained, without an anchor.
+    runbook: String,
     channels: BTreeMap<String, Opened>,
 }
 
@@ -55,6 +57,7 @@ impl Alerting {
         let mut plan = section.plan(&at)?;
         plan.inhibitions.extend(Inhibition::built_in());
         let (rules, external_url) = (section.rules(&at)?, section.external_url(&at)?);
+        let runbook = section.runbook_url(&at)?;
         let dead_mans_switch = section.dead_mans_switch(&at)?;
         let mut channels = BTreeMap::new();
         for (name, channel) in &section.channels {
@@ -66,7 +69,15 @@ impl Alerting {
             channels.insert(name.clone(), Opened { channel: opened, language, template });
         }
         let mute_times = MuteTimes::new(section.mute_times);
-        Ok(Some(Self { plan, rules, mute_times, dead_mans_switch, external_url, channels }))
+        Ok(Some(Self {
+            plan,
+            rules,
+            mute_times,
+            dead_mans_switch,
+            external_url,
+            runbook,
+            channels,
+        }))
     }
 
     /// The channel of this name.
@@ -87,6 +98,10 @@ impl Alerting {
         notification.external_url.clone_from(&self.external_url);
         for alert in &mut notification.alerts {
             explain(alert, language);
+            if rule(alert.rule()).is_some() {
+                let page = format!("{}#{}", self.runbook, alert.rule().to_lowercase());
+                alert.annotations.entry("runbook_url".to_owned()).or_insert(page);
+            }
             if !self.external_url.is_empty() {
                 alert.generator_url = format!("{}/api/v1/alerts", self.external_url);
             }
@@ -177,3 +192,6 @@ fn common_annotations(alerts: &[NotifiedAlert]) -> BTreeMap<String, String> {
     });
     common
 }
+
+#[cfg(test)]
+mod tests;

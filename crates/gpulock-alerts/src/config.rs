@@ -43,6 +43,7 @@ pub enum Language {
 pub(crate) struct AlertsSection {
     pub(crate) language: Language,
     external_url: Option<String>,
+    runbook_url: Option<String>,
     rules: BTreeMap<String, RuleSection>,
     pub(crate) channels: BTreeMap<String, ChannelSection>,
     route: RouteSection,
@@ -70,6 +71,10 @@ struct SwitchSection {
     #[serde(default)]
     allow_private: bool,
 }
+
+/// Where the rules are explained in our own documentation; the anchor is the rule's name in small
+/// letters.
+const RUNBOOK: &str = "docs/reference/alerts.md";
 
 impl AlertsSection {
     /// Everything that is not a channel: where alerts go, and when.
@@ -109,18 +114,14 @@ impl AlertsSection {
 
     /// Where gpulock's own pages are, without a slash at the end; empty if nobody says.
     pub(crate) fn external_url(&self, at: &At<'_>) -> Result<String, ConfigError> {
-        let Some(text) = &self.external_url else {
-            return Ok(String::new());
-        };
-        match Url::parse(text.trim()) {
-            Ok(url) if is_web(&url) && url.username().is_empty() && url.password().is_none() => {
-                Ok(url.as_str().trim_end_matches('/').to_owned())
-            }
-            _ => Err(at.key("external_url").wrong(
-                "is not the address of a page",
-                "write it as in a browser, such as https://gpu1.example.org:8788",
-            )),
-        }
+        let url = page(self.external_url.as_deref(), &at.key("external_url"))?;
+        Ok(url.unwrap_or_default())
+    }
+
+    /// Where the rules are explained: in our own documentation, unless somebody says otherwise.
+    pub(crate) fn runbook_url(&self, at: &At<'_>) -> Result<String, ConfigError> {
+        let url = page(self.runbook_url.as_deref(), &at.key("runbook_url"))?;
+        Ok(url.unwrap_or_else(|| RUNBOOK.to_owned()))
     }
 
     /// The dead man's switch, if there is one.
@@ -129,6 +130,20 @@ impl AlertsSection {
         at: &At<'_>,
     ) -> Result<Option<DeadMansSwitch>, ConfigError> {
         self.dead_mans_switch.as_ref().map(|it| it.read(&at.key("dead_mans_switch"))).transpose()
+    }
+}
+
+/// The address of a page, without a slash at the end.
+fn page(text: Option<&str>, at: &At<'_>) -> Result<Option<String>, ConfigError> {
+    let Some(text) = text else { return Ok(None) };
+    match Url::parse(text.trim()) {
+        Ok(url) if is_web(&url) && url.username().is_empty() && url.password().is_none() => {
+            Ok(Some(url.as_str().trim_end_matches('/').to_owned()))
+        }
+        _ => Err(at.wrong(
+            "is not the address of a page",
+            "write it as in a browser, such as https://gpu1.example.org:8788",
+        )),
     }
 }
 

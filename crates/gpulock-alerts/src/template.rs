@@ -157,7 +157,7 @@ impl Template {
         let Paper { written, is_full } = paper;
         let mut text = String::from_utf8_lossy(&written).into_owned();
         match end {
-            Err(_) if is_full => cut(&mut text, LONGEST),
+            Err(_) if is_full => cut(&mut text, LONGEST - 1),
             end => end?,
         }
         Ok(Rendered { text, is_cut: is_full })
@@ -282,8 +282,8 @@ fn objection(error: &Error) -> Objection {
     let detail = error.detail().unwrap_or_default();
     match error.kind() {
         ErrorKind::UndefinedError => {
-            let source = error.template_source().unwrap_or_default();
-            let piece = error.range().and_then(|range| source.get(range)).unwrap_or(detail);
+            // `alert.host` is undefined
+            let piece = detail.split('`').nth(1).unwrap_or("a name");
             Objection::new(format!("uses{line} what is not always there: `{piece}`"), present())
         }
         ErrorKind::OutOfFuel => {
@@ -315,3 +315,6 @@ fn present() -> String {
         names(&sample["alerts"][0], context::ALERT_NAMES),
     )
 }
+
+#[cfg(test)]
+mod tests;

@@ -3,7 +3,10 @@
 #![expect(clippy::unwrap_used, reason = "what fails here fails the test")]
 
 mod channels {
+    mod addresses;
+    mod alertmanager;
     mod chat;
     mod events;
     mod local;
+    mod server;
 }

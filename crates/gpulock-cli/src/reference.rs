@@ -30,7 +30,7 @@ values in force and where each came from; `gpulock config check` names contradic
   is an error that names the nearest key.
 
 This version uses `store`, `pool`, `gpus`, `gpu_lock` (except `lock_timeout`),
-`gpu_lock_monitor.heartbeat`, `compat` and, in Python, `critical_failure_log`. It reads and checks
+`gpu_lock_monitor.heartbeat`, `compat` and `critical_failure_log`. It reads and checks
 the other keys, which belong to `gpulock serve`; that is not part of it.
 ";
 

@@ -11,6 +11,7 @@ mod progress;
 mod signals;
 mod supervise;
 mod terminal;
+mod unconfirmed;
 mod waiting;
 
 use std::ffi::OsString;
@@ -29,6 +30,7 @@ pub(crate) use self::child::Child;
 use self::child::Orders;
 use self::signals::Signals;
 use self::supervise::Supervisor;
+use self::unconfirmed::Unconfirmed;
 
 /// How long to stay for what is still to be said to the store.
 const PARTING: Duration = Duration::from_secs(2);
@@ -49,8 +51,9 @@ pub(crate) async fn run(what: &Run, child: Child, session: &Session) -> Result<C
     };
     match attempt.await {
         Ok((client, lease)) => {
+            let unconfirmed = Unconfirmed::of(&lease, &client, session);
             let supervisor = Supervisor::new(lease, child, session, signals);
-            let outcome = supervisor.run(orders).await;
+            let outcome = supervisor.run(orders, unconfirmed).await;
             client.settle(PARTING).await;
             // This process ends now: what it has open, the kernel closes faster.
             std::mem::forget(client);

@@ -8,6 +8,9 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import os
+import re
+import socket
 import stat
 import subprocess
 import sys
@@ -280,6 +283,19 @@ def test_a_log_that_cannot_be_written_has_a_stand_in(
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "file"))
     assert critical.write_down(str(tmp_path / "file" / "log"), error="e2", **facts) is None
     assert '"e2"' in caplog.text
+
+
+def test_a_record_is_the_same_line_as_in_rust(tmp_path: Path) -> None:
+    library = Path(__file__).parents[2] / "gpulock" / "tests" / "library"
+    sample = json.loads((library / "critical_failure.jsonl").read_text(encoding="utf-8"))
+    file = tmp_path / "log.jsonl"
+    facts = {name: sample[name] for name in ("lock_key", "task", "lease_id", "token", "error")}
+    critical.write_down(str(file), **facts)
+    record = json.loads(file.read_text(encoding="utf-8"))
+    assert list(record) == list(sample)
+    assert re.sub(r"\d", "0", record["time"]) == re.sub(r"\d", "0", sample["time"])
+    own = {"time": record["time"], "host": socket.gethostname(), "pid": os.getpid()}
+    assert record == {**sample, **own}
 
 
 def test_a_killed_process_keeps_its_gpu_until_it_is_gone(

@@ -7,13 +7,17 @@ use crate::process::{demand, run};
 
 /// An authority, and what it has signed: a certificate for a server called localhost or 127.0.0.1,
 /// and one for a client.
-pub(crate) struct Certificates {
+pub struct Certificates {
     folder: PathBuf,
 }
 
 impl Certificates {
     /// Writes them into `folder`. They are good for two days.
-    pub(crate) fn create(folder: &Path) -> Self {
+    ///
+    /// # Panics
+    ///
+    /// If `openssl` is missing or fails.
+    pub fn create(folder: &Path) -> Self {
         demand("openssl", "openssl");
         let created = Self { folder: folder.to_owned() };
         created.sign("ca", &["basicConstraints=critical,CA:true", "keyUsage=keyCertSign"]);
@@ -22,11 +26,13 @@ impl Certificates {
         created
     }
 
-    pub(crate) fn certificate(&self, name: &str) -> PathBuf {
+    /// The certificate of `ca`, `server` or `client`, as PEM.
+    pub fn certificate(&self, name: &str) -> PathBuf {
         self.folder.join(format!("{name}.crt"))
     }
 
-    pub(crate) fn key(&self, name: &str) -> PathBuf {
+    /// The key of `ca`, `server` or `client`, as PEM.
+    pub fn key(&self, name: &str) -> PathBuf {
         self.folder.join(format!("{name}.key"))
     }
 

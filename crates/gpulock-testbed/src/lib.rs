@@ -9,6 +9,7 @@
 //! - [`RedisCluster`]: three masters that share the keys, with or without replicas.
 //! - [`Sentinels`]: a master, its replicas, and three sentinels that replace a dead master.
 //! - [`TwoHosts`]: two machines in namespaces, with a network between them and a server.
+//! - [`Certificates`]: an authority of the test's own, and what it has signed.
 //! - [`wait_until`]: waits for a condition, never for a time.
 
 mod certificates;
@@ -22,6 +23,7 @@ mod redis_server;
 mod sentinels;
 mod two_hosts;
 
+pub use certificates::Certificates;
 pub use condition::wait_until;
 pub use fault_proxy::FaultProxy;
 pub use ports::listen;

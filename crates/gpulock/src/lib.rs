@@ -25,6 +25,7 @@ pub mod config;
 #[cfg(feature = "conformance")]
 pub mod conformance;
 mod connect;
+pub mod critical;
 mod direct;
 mod engine;
 mod error;

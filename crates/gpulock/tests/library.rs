@@ -5,6 +5,7 @@
 
 mod library {
     mod bad_files;
+    mod critical;
     mod deliveries;
     mod direct;
     mod documents;

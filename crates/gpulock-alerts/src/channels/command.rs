@@ -4,6 +4,7 @@
 //! the facts as JSON on its standard input and a few of them in its environment. It has the message
 //! if it ends with 0. Nothing of its group outlives the attempt.
 
+use std::convert::Infallible;
 use std::ffi::OsStr;
 use std::io;
 use std::os::unix::process::ExitStatusExt as _;
@@ -114,7 +115,7 @@ impl Channel for Program {
             self.start(message).map_err(|error| local(format!("cannot be executed: {error}")))?;
         let ended = timeout(self.patience, running.talk(&input)).await;
         let left = running.stop().await;
-        let said = running.said();
+        let said = running.ear.said();
         match ended {
             Err(_) => {
                 let span = gpulock::brief(self.patience);
@@ -140,59 +141,48 @@ impl Program {
         }
         command.envs(variables(message));
         let mut child = command.spawn()?;
-        let pipes = child.stdin.take().zip(child.stderr.take());
+        let (stdin, stderr) = (child.stdin.take(), child.stderr.take());
         let number = child.id().ok_or_else(|| io::Error::other("it has no process id"))?;
         // Until it is waited for, it is there, dead or alive.
         let group = process::led_by(number)?;
-        Ok(Running { child, group, pipes, said: Vec::new() })
+        Ok(Running { child, group, stdin, ear: Ear { stderr, said: Vec::new() } })
     }
 }
 
-/// The command while it runs. Dropped, it takes its group with it.
+/// The command while it runs. Dropped, its whole group ends.
 struct Running {
     child: Child,
     group: ProcessGroup,
-    pipes: Option<(ChildStdin, ChildStderr)>,
-    /// The end of what it said on standard error.
-    said: Vec<u8>,
+    stdin: Option<ChildStdin>,
+    ear: Ear,
 }
 
 impl Running {
     /// Gives it its input, whether it reads it or not, and waits for its end.
     async fn talk(&mut self, input: &[u8]) -> io::Result<ExitStatus> {
-        let Some((stdin, stderr)) = self.pipes.take() else { return self.child.wait().await };
-        let said = &mut self.said;
-        let speak = async { tokio::join!(feed(stdin, input), listen(stderr, said)) };
-        tokio::pin!(speak);
+        let speak = async { tokio::join!(feed(self.stdin.take(), input), self.ear.listen()) };
         tokio::select! {
-            status = self.child.wait() => {
-                // What it left running holds the pipe; it is stopped in any case.
-                let status = status?;
-                let _ = process::stop(self.group, GRACE).await;
-                let _ = timeout(ECHO, speak).await;
-                Ok(status)
-            }
-            _ = &mut speak => self.child.wait().await,
+            status = self.child.wait() => return status,
+            _ = speak => {}
         }
+        self.child.wait().await
     }
 
-    /// Stops what is left of its group.
+    /// Stops what is left of its group. Its last words are heard: with its pipe closed it might die
+    /// of them before it has tidied up.
     async fn stop(&mut self) -> Result<(), process::StopError> {
-        let stopped = process::stop(self.group, GRACE).await;
+        let listening = async {
+            self.ear.listen().await;
+            std::future::pending::<Infallible>().await
+        };
+        let stopped = tokio::select! {
+            stopped = process::stop(self.group, GRACE) => stopped,
+            never = listening => match never {},
+        };
+        let _ = timeout(ECHO, self.ear.listen()).await;
         // So that it does not stay as a zombie; one that hangs in the kernel is not waited for.
         let _ = timeout(ECHO, self.child.wait()).await;
         stopped
-    }
-
-    /// What it said, behind a colon.
-    fn said(&self) -> String {
-        let text = String::from_utf8_lossy(&self.said);
-        let text: String =
-            text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect::<String>();
-        let text = text.trim();
-        let skipped = text.chars().count().saturating_sub(QUOTED);
-        let text: String = text.chars().skip(skipped).collect();
-        if text.is_empty() { text } else { format!(": {text}") }
     }
 }
 
@@ -209,19 +199,43 @@ impl Drop for Running {
 }
 
 /// Who does not read its input closes it at its end.
-async fn feed(mut stdin: ChildStdin, input: &[u8]) {
-    let _ = stdin.write_all(input).await;
+async fn feed(stdin: Option<ChildStdin>, input: &[u8]) {
+    if let Some(mut stdin) = stdin {
+        let _ = stdin.write_all(input).await;
+    }
 }
 
-/// Keeps the end of what is said until the pipe is closed.
-async fn listen(mut stderr: ChildStderr, said: &mut Vec<u8>) {
-    // A character takes at most four bytes.
-    const KEPT: usize = 4 * QUOTED;
-    let mut piece = [0; 4096];
-    while let Ok(length @ 1..) = stderr.read(&mut piece).await {
-        said.extend_from_slice(&piece[..length]);
-        let surplus = said.len().saturating_sub(KEPT);
-        said.drain(..surplus);
+/// Hears what a command says on standard error.
+struct Ear {
+    /// `None`: there is no more.
+    stderr: Option<ChildStderr>,
+    /// The end of it.
+    said: Vec<u8>,
+}
+
+impl Ear {
+    /// Listens until the pipe is closed.
+    async fn listen(&mut self) {
+        // A character takes at most four bytes.
+        const KEPT: usize = 4 * QUOTED;
+        let Some(stderr) = &mut self.stderr else { return };
+        let mut piece = [0; 4096];
+        while let Ok(length @ 1..) = stderr.read(&mut piece).await {
+            self.said.extend_from_slice(&piece[..length]);
+            let surplus = self.said.len().saturating_sub(KEPT);
+            self.said.drain(..surplus);
+        }
+        self.stderr = None;
+    }
+
+    /// What was said, behind a colon.
+    fn said(&self) -> String {
+        let text = String::from_utf8_lossy(&self.said);
+        let text: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
+        let text = text.trim();
+        let skipped = text.chars().count().saturating_sub(QUOTED);
+        let text: String = text.chars().skip(skipped).collect();
+        if text.is_empty() { text } else { format!(": {text}") }
     }
 }
 

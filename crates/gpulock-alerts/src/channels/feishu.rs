@@ -225,7 +225,7 @@ fn sign(seconds: u64, secret: &str) -> Result<String, String> {
 
 fn judge(refusal: &Refusal<'_>) -> Option<Trouble> {
     let reset = seconds_in(&refusal.answer.headers, RESET);
-    let wait = pause(&refusal.answer.headers).unwrap_or(THROTTLED);
+    let wait = pause(refusal.answer).unwrap_or(THROTTLED);
     let throttled = Some((Reason::RateLimited, Some(wait)));
     match refusal.code {
         11_232 | 230_020 | 99_991_400 => throttled,

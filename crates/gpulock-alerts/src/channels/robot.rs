@@ -6,16 +6,14 @@ mod mentions;
 
 use std::time::Duration;
 
-use jiff::Timestamp;
-use jiff::fmt::rfc2822;
-use reqwest::header::{CONTENT_TYPE, HeaderMap, HeaderValue, RETRY_AFTER};
+use reqwest::header::{CONTENT_TYPE, HeaderMap, HeaderValue};
 use serde_json::Value;
 
 pub(super) use self::address::{Address, Target};
 pub(super) use self::fitting::fitting;
 pub(super) use self::mentions::Mentions;
 use crate::channel::{Failure, Reason};
-use crate::http::{Answer, Poster};
+use crate::http::{Answer, Poster, failure_of};
 
 /// In how many seconds the limit of Feishu is over.
 pub(super) const RESET: &str = "x-ogw-ratelimit-reset";
@@ -107,8 +105,13 @@ pub(super) async fn post(
 ) -> Result<Answer, Failure> {
     let json = HeaderValue::from_static("application/json; charset=utf-8");
     let headers = HeaderMap::from_iter([(CONTENT_TYPE, json)]);
-    let answer = poster.post(target.url(), headers, body).await;
-    answer.map_err(|failure| Failure { detail: target.quoted(&failure.detail), ..failure })
+    let asked = poster.post(target.url(), headers, body).await;
+    let answered = asked.and_then(|answer| match answer.cut {
+        // Half an answer is none, whatever it begins with.
+        Some(cut) => Err(cut),
+        None => Ok(answer),
+    });
+    answered.map_err(|failure| Failure { detail: target.quoted(&failure.detail), ..failure })
 }
 
 /// Whether HTTP says that all is well.
@@ -118,25 +121,13 @@ pub(super) fn is_success(status: u16) -> bool {
 
 /// What the status says, where nothing else does.
 pub(super) fn by_status(answer: &Answer) -> Trouble {
-    let reason = match answer.status {
-        401 | 403 => Reason::AuthError,
-        410 => Reason::Gone,
-        429 => Reason::RateLimited,
-        408 | 500.. => Reason::ServerError,
-        _ => Reason::ClientError,
-    };
-    (reason, pause(&answer.headers))
+    let reason = failure_of(answer).map_or(Reason::ClientError, |failure| failure.reason);
+    (reason, pause(answer))
 }
 
-/// `Retry-After`, seconds or a date; or what Feishu says instead.
-pub(super) fn pause(headers: &HeaderMap) -> Option<Duration> {
-    let seconds = seconds_in(headers, RESET).or_else(|| seconds_in(headers, RETRY_AFTER.as_str()));
-    if seconds.is_some() {
-        return seconds;
-    }
-    let date = rfc2822::parse(headers.get(RETRY_AFTER)?.to_str().ok()?).ok()?;
-    let left = date.timestamp().duration_since(Timestamp::now());
-    Some(Duration::try_from(left).unwrap_or_default().min(LONGEST_PAUSE))
+/// `Retry-After`; or what Feishu says instead.
+pub(super) fn pause(answer: &Answer) -> Option<Duration> {
+    seconds_in(&answer.headers, RESET).or_else(|| answer.retry_after())
 }
 
 /// A header that holds a number of seconds.
@@ -191,8 +182,8 @@ mod tests {
     }
 
     #[test]
-    fn a_pause_is_read_from_seconds_and_from_dates_and_never_overflows() {
-        let asked = |value| pause(&headers("retry-after", value));
+    fn a_pause_in_seconds_is_read_and_never_overflows() {
+        let asked = |value| seconds_in(&headers(RESET, value), RESET);
         assert_eq!(asked("30"), Some(Duration::from_secs(30)));
         assert_eq!(asked(" 0.5 "), Some(Duration::from_millis(500)));
         assert_eq!(asked("1e300"), Some(LONGEST_PAUSE));
@@ -200,10 +191,7 @@ mod tests {
         assert_eq!(asked("-3"), None);
         assert_eq!(asked("NaN"), None);
         assert_eq!(asked("soon"), None);
-        assert_eq!(asked("Sun, 06 Nov 1994 08:49:37 GMT"), Some(Duration::ZERO));
-        assert_eq!(asked("Mon, 06 Nov 2893 08:49:37 GMT"), None, "it is a Friday");
-        assert_eq!(asked("Fri, 06 Nov 2893 08:49:37 GMT"), Some(LONGEST_PAUSE));
-        assert_eq!(pause(&HeaderMap::new()), None);
+        assert_eq!(seconds_in(&HeaderMap::new(), RESET), None);
     }
 
     #[test]

@@ -199,7 +199,7 @@ fn judge(answer: &Answer, said: &str) -> Trouble {
         _ => return by_status(answer),
     };
     let limited = reason == Reason::RateLimited;
-    (reason, pause(&answer.headers).or(limited.then_some(THROTTLED)))
+    (reason, pause(answer).or(limited.then_some(THROTTLED)))
 }
 
 #[cfg(test)]

@@ -115,15 +115,15 @@ kinds! {
     /// E-mail by SMTP.
     Email email: 30 in 60, 30 s, 50 alerts;
     /// PagerDuty's events: one for each alert.
-    PagerDuty pagerduty: 60 in 60, 30 s, 1000 alerts;
+    PagerDuty pagerduty: 60 in 60, 30 s, 200 alerts;
     /// An address of anybody's that takes JSON.
-    Webhook webhook: 60 in 60, 5 s, 1000 alerts;
+    Webhook webhook: 60 in 60, 5 s, 100 alerts;
     /// Prometheus' Alertmanager.
     Alertmanager alertmanager: 120 in 60, 10 s, 10000 alerts, feed;
     /// A program on this machine.
-    Command command: 60 in 60, 60 s, 1000 alerts;
+    Command command: 60 in 60, 60 s, 100 alerts;
     /// A file of JSON lines.
-    File file: 600 in 60, 5 s, 1000 alerts;
+    File file: 600 in 60, 5 s, 100 alerts;
     /// The log of gpulock itself.
     Log log: 600 in 60, 5 s, 20 alerts;
 }

@@ -168,7 +168,7 @@ const fn turns(character: char) -> bool {
 }
 
 fn until(date: &str) -> Option<Duration> {
-    let then = DateTimeParser::new().parse_timestamp(date).ok()?;
+    let then = DateTimeParser::new().relaxed_weekday(true).parse_timestamp(date).ok()?;
     // What has passed already is no pause.
     Some(Duration::try_from(then.duration_since(Timestamp::now())).unwrap_or_default())
 }

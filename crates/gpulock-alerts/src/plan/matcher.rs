@@ -3,6 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
+use gpulock::config::Objection;
 use gpulock::core::alert::Labels;
 use regex_lite::Regex;
 use serde::{Deserialize, Serialize};
@@ -31,14 +32,25 @@ enum Test {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum WrongMatcher {
     /// It does not begin with the name of a label and a comparison.
-    #[error("is not of the form name=\"value\", with one of = != =~ !~ between")]
+    #[error("says nothing about a label")]
     Form,
-    /// A quotation mark is missing, or `\` stands before a sign that needs none.
+    /// A quotation mark is missing, or something follows the last one.
     #[error("has a value whose quotes do not end, or that goes on after them")]
     Quotes,
     /// The regular expression cannot be understood.
-    #[error("has no valid regular expression: {0}")]
+    #[error("has a regular expression that cannot be understood: {0}")]
     Regex(String),
+}
+
+impl WrongMatcher {
+    /// What would be right.
+    pub const fn hint(&self) -> &'static str {
+        match self {
+            Self::Form => "write it as 'pool=\"default\"', with one of = != =~ !~ after the name",
+            Self::Quotes => "write the value in double quotes, with \\\" and \\\\ for these signs",
+            Self::Regex(_) => "look-around and back-references do not exist here",
+        }
+    }
 }
 
 impl Matcher {
@@ -154,10 +166,10 @@ impl fmt::Display for Matcher {
 }
 
 impl TryFrom<String> for Matcher {
-    type Error = WrongMatcher;
+    type Error = Objection;
 
     fn try_from(text: String) -> Result<Self, Self::Error> {
-        text.parse()
+        text.parse().map_err(|wrong: WrongMatcher| Objection::new(wrong.to_string(), wrong.hint()))
     }
 }
 

@@ -28,6 +28,8 @@ fn check(session: &Session) -> Result<Code, Failure> {
             finding.severity, finding.place, finding.message, finding.hint
         ));
     }
+    // No other command needs the section, its secrets and its files.
+    gpulock_alerts::Alerting::load(session.config())?;
     let source = match &session.loaded.file {
         Some(path) => path.display().to_string(),
         None => "no file; defaults and environment".to_owned(),

@@ -17,6 +17,7 @@ use super::child::{Child, News, Orders, not_started};
 use super::progress::Listener;
 use super::signals::Signals;
 use super::terminal::Terminal;
+use super::unconfirmed::Unconfirmed;
 
 /// Sees to it that the command ends before the lease does.
 #[derive(Debug)]
@@ -56,7 +57,11 @@ impl Supervisor {
     }
 
     /// Runs the command to its end, then gives the lease back.
-    pub(super) async fn run(mut self, mut orders: Orders<'_>) -> Result<Code, Failure> {
+    pub(super) async fn run(
+        mut self,
+        mut orders: Orders<'_>,
+        unconfirmed: Unconfirmed,
+    ) -> Result<Code, Failure> {
         let group = self.child.group().map_err(|error| {
             Failure::new(Code::Internal, format!("the command's group cannot be seen: {error}"))
         })?;
@@ -82,6 +87,9 @@ impl Supervisor {
             .hint("`gpulock status` shows it as draining until they are gone"));
         }
         let settled = self.lease.release().await;
+        if let Err(error @ gpulock::Error::Store(_)) = &settled {
+            unconfirmed.tell(error);
+        }
         match (end?, settled) {
             (End::Lost(reason), _) => Err(Failure::new(
                 Code::Lost,

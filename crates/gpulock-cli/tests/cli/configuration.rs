@@ -211,3 +211,29 @@ fn doctor_sees_processes_that_keep_a_gpu_from_the_next() {
         "{ended:?}"
     );
 }
+
+#[test]
+fn check_looks_into_the_section_on_alerts_and_other_commands_do_not() {
+    let file = "alerts:\n  channels:\n    ops:\n      slack: {url: '${SLACK_URL}'}\n  route:\n    \
+                channels: [oops]\n";
+    let mut scene = Scene::with_config(file);
+    insta::assert_snapshot!(scene.gpulock(&["config", "check"]).told(), @"
+    exit code 65
+    --- stderr
+    error: failed to understand FOLDER/work/config.yml:4: `alerts.channels.ops.slack.url` uses the environment variable SLACK_URL, which is not set
+
+    hint: set it, or write a default as ${SLACK_URL:DEFAULT}
+    ");
+    scene.gpulock(&["run", "--", "true"]).expect(0);
+    scene.set("SLACK_URL", "https://hooks.example.org/services/s3cret");
+    insta::assert_snapshot!(scene.gpulock(&["config", "check"]).told(), @"
+    exit code 65
+    --- stderr
+    error: failed to understand FOLDER/work/config.yml:6: `alerts.route.channels[0]` names a channel that does not exist
+
+    hint: write `ops` if that is meant, or remove it
+    ");
+    scene.write("config.yml", file.replace("oops", "ops"));
+    scene.gpulock(&["config", "check"]).expect(0);
+    assert_eq!(origin(&scene, &[], "alerts").0, "set");
+}

@@ -19,6 +19,9 @@ pub(super) const GPULOCK: &str = env!("CARGO_BIN_EXE_gpulock");
 /// starting a program when it is stopped is not seen as stopped.
 pub(super) const BLOCKED: &str = "mkfifo gate; echo $$ > worker.pid; read line < gate; echo done";
 
+/// The critical failure log, in the folder of the scene: not that of this machine.
+pub(super) const CRITICAL_FAILURES: &str = "critical_failures.jsonl";
+
 /// A folder to work in, with a store of its own.
 pub(super) struct Scene {
     folder: TempDir,
@@ -37,6 +40,8 @@ impl Scene {
         let mut scene =
             Self { folder, variables: Vec::new(), started: AtomicU32::new(0), _filters: filters };
         scene.set("GPULOCK_STORE", &scene.store_url());
+        let log = scene.folder().join(CRITICAL_FAILURES).display().to_string();
+        scene.set("GPULOCK_CRITICAL_FAILURE_LOG", &log);
         scene
     }
 

@@ -43,7 +43,8 @@ impl de::Error for Fault {
     fn custom<T: fmt::Display>(message: T) -> Self {
         let message = message.to_string();
         if let Some((reason, hint)) = message.split_once("\nhint: ") {
-            return Self::Said(Objection::new(reason, hint));
+            // Whoever makes one of those knows what a secret is.
+            return Self::wrong(reason, hint);
         }
         let (reason, hint) = message.split_once("; ").unwrap_or((&message, NO_HINT));
         Self::Said(Objection::new(format!("cannot be used: {reason}"), hint))

@@ -109,7 +109,7 @@ async fn only_ok_is_success_and_each_refusal_is_understood() {
 
 #[tokio::test]
 async fn the_pause_that_slack_demands_is_passed_on() {
-    for (given, seconds) in [("1", 1), ("120", 120), ("nonsense", 30), ("1e99", 86_400)] {
+    for (given, seconds) in [("1", 1), ("120", 120), ("nonsense", 30), ("999999", 86_400)] {
         let reply = move |_: &Asked| Reply::status(429, "rate_limited").with("Retry-After", given);
         let server = Server::start(reply).await;
         let channel = opened!(slack, {"url": (server.url(HOOK))}).unwrap();
