@@ -69,6 +69,8 @@ pub mod redis;
 mod remark;
 #[cfg(feature = "sqlite")]
 pub mod sqlite;
+#[cfg(any(feature = "http", feature = "redis"))]
+mod tls_trouble;
 
 pub use document::{DOCUMENT_CAP, Document, DocumentName, DocumentNews, DocumentSwap};
 pub use journal::{Cursor, Entry, Followed, NotACursor, Wanted};

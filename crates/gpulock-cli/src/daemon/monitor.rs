@@ -17,7 +17,6 @@ use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 
 use super::Daemon;
-use super::api::timestamp;
 use super::notes::Notes;
 use super::watchdog::Watchdog;
 
@@ -237,11 +236,12 @@ async fn take_notes(daemon: &Daemon, pools: &[PoolName], mut trouble: Vec<String
     if let Err(error) = daemon.look_for_alerts(pools).await {
         tracing::warn!("what is wrong cannot be written down: {error}");
     }
-    if let Err(error) = Notes::write_checks(daemon.leadership.client(), &checks).await {
+    let written = Notes::write_checks(daemon.leadership.client(), &checks).await;
+    let written = written.map_err(|error| {
         tracing::warn!("what the monitor found cannot be written down: {error}");
-    }
+    });
     let mut notes = daemon.monitor.notes.lock().unwrap_or_else(PoisonError::into_inner);
     notes.checks = checks;
-    notes.last_check = Some(now.map_or_else(timestamp, Time::as_secs_f64));
+    notes.last_check = written.ok().or(notes.last_check);
     notes.acting_host = Some(daemon.host.clone());
 }

@@ -61,11 +61,12 @@ impl Notes {
         Ok(notes)
     }
 
-    /// Writes what the rounds found.
+    /// Writes what the rounds found. When that was, in seconds since the Unix epoch on the store's
+    /// clock.
     ///
     /// # Errors
     /// If the store cannot be used.
-    pub(crate) async fn write_checks(client: &Client, checks: &Checks) -> Result<(), Error> {
+    pub(crate) async fn write_checks(client: &Client, checks: &Checks) -> Result<f64, Error> {
         let text = serde_json::to_string(checks).unwrap_or_default();
         write(client, CHECKS, TaskStatus::Running, text).await
     }
@@ -79,7 +80,7 @@ impl Notes {
             None => TaskStatus::Running,
             Some(_) => TaskStatus::Completed,
         };
-        write(client, SWITCH, status, stopped.unwrap_or_default()).await
+        write(client, SWITCH, status, stopped.unwrap_or_default()).await.map(drop)
     }
 }
 
@@ -88,10 +89,10 @@ async fn write(
     name: &str,
     status: TaskStatus,
     message: String,
-) -> Result<(), Error> {
+) -> Result<f64, Error> {
     let task_id: TaskName = name.parse()?;
     let progress = Some(Progress { basis_points: 0, message });
     let (host, pid) = (gpulock::process::host(), Some(std::process::id()));
     let beat = TaskBeat { task_id, status, progress, lease: None, host, pid, begins: false };
-    client.beat(&beat).await.map(drop)
+    Ok(client.beat(&beat).await?.updated_at.as_secs_f64())
 }

@@ -20,14 +20,13 @@ use crate::session::Session;
 const LOOK: Duration = Duration::from_secs(1);
 
 /// Keys that count only at the start.
-const AT_START: [&str; 7] = [
+const AT_START: [&str; 6] = [
     "store",
     "pool",
-    "gpus",
     "server.listen",
+    "server.job_mapping_dir",
     "gpu_lock_monitor.heartbeat.interval",
     "gpu_lock_monitor.heartbeat.timeout",
-    "compat.legacy_keys",
 ];
 
 /// The configuration in force.

@@ -5,12 +5,12 @@ use std::error::Error;
 use std::io;
 
 use reqwest::{Response, StatusCode};
-use rustls::CertificateError as Certificate;
 use serde::Deserialize;
 
 use super::address::Address;
 use super::wire::{FAULT_MEMBER, Fault};
 use crate::store::StoreError;
+use crate::store::tls_trouble::{brief, of_tls};
 
 /// No problem document is longer.
 const LONGEST_ANSWER: usize = 64 << 10;
@@ -125,7 +125,7 @@ fn of_connection(address: &Address, error: &reqwest::Error) -> Trouble {
         BrokenPipe, ConnectionAborted, ConnectionRefused, ConnectionReset, TimedOut, UnexpectedEof,
     };
     if let Some(tls) = cause::<rustls::Error>(error) {
-        return Lasting(of_tls(tls));
+        return Lasting(of_tls(tls, "http://"));
     }
     if error.is_timeout() {
         return Passing(match address.tls {
@@ -164,35 +164,4 @@ fn cause<E: Error + 'static>(error: &reqwest::Error) -> Option<&E> {
         };
     }
     found
-}
-
-fn of_tls(error: &rustls::Error) -> String {
-    use rustls::Error::{AlertReceived, InvalidCertificate, InvalidMessage};
-    match error {
-        // Two authorities of one name differ by their signatures.
-        InvalidCertificate(Certificate::UnknownIssuer | Certificate::BadSignature) => {
-            "its certificate is signed by nobody trusted here; ca=/FILE.pem in the URL names \
-             the authority to trust"
-                .to_owned()
-        }
-        InvalidCertificate(
-            Certificate::NotValidForName | Certificate::NotValidForNameContext { .. },
-        ) => "its certificate is for another host".to_owned(),
-        InvalidCertificate(Certificate::Expired | Certificate::ExpiredContext { .. }) => {
-            "its certificate has expired".to_owned()
-        }
-        AlertReceived(alert) => format!(
-            "it refuses TLS with us ({alert:?}); cert=/FILE.pem and key=/FILE.pem in the URL \
-             are our certificate"
-        ),
-        InvalidMessage(_) => "it does not speak TLS; without TLS write http://".to_owned(),
-        other => brief(&other.to_string()),
-    }
-}
-
-/// The first line, fit for a terminal.
-fn brief(text: &str) -> String {
-    const LONGEST: usize = 200;
-    let line = text.lines().next().unwrap_or_default().trim_end_matches(['.', ' ']);
-    line.chars().filter(|c| !c.is_control()).take(LONGEST).collect()
 }

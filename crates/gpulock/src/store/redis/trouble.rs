@@ -6,10 +6,10 @@ use std::io;
 use std::sync::Arc;
 
 use redis::{ErrorKind, RedisError};
-use rustls::CertificateError as Certificate;
 
 use super::address::{Address, Servers};
 use crate::store::StoreError;
+use crate::store::tls_trouble::{brief, of_tls};
 
 /// Codes of answers after which trying again helps.
 /// See <https://github.com/redis/redis/blob/7.0/src/server.c>, `createSharedObjects`.
@@ -116,7 +116,7 @@ fn of_connection(address: &Address, error: &RedisError) -> Trouble {
     };
     let Some(error) = io_error(error) else { return Passing(brief(&error.to_string())) };
     if let Some(tls) = error.get_ref().and_then(|inner| inner.downcast_ref()) {
-        return Lasting(of_tls(tls));
+        return Lasting(of_tls(tls, "redis://"));
     }
     Passing(match error.kind() {
         ConnectionRefused => "nobody listens there".to_owned(),
@@ -141,40 +141,10 @@ fn io_error(error: &RedisError) -> Option<&io::Error> {
     error.source()?.downcast_ref::<Arc<dyn Error + Send + Sync>>()?.downcast_ref()
 }
 
-fn of_tls(error: &rustls::Error) -> String {
-    use rustls::Error::{AlertReceived, InvalidCertificate, InvalidMessage};
-    match error {
-        // Two authorities of one name differ by their signatures.
-        InvalidCertificate(Certificate::UnknownIssuer | Certificate::BadSignature) => {
-            "its certificate is signed by nobody trusted here; ca=/FILE.pem in the URL names \
-             the authority to trust"
-                .to_owned()
-        }
-        InvalidCertificate(
-            Certificate::NotValidForName | Certificate::NotValidForNameContext { .. },
-        ) => "its certificate is for another host".to_owned(),
-        InvalidCertificate(Certificate::Expired | Certificate::ExpiredContext { .. }) => {
-            "its certificate has expired".to_owned()
-        }
-        AlertReceived(alert) => format!(
-            "it refuses TLS with us ({alert:?}); cert=/FILE.pem and key=/FILE.pem in the URL \
-             are our certificate"
-        ),
-        InvalidMessage(_) => "it does not speak TLS; without TLS write redis://".to_owned(),
-        other => brief(&other.to_string()),
-    }
-}
-
-/// The first line, fit for a terminal.
-fn brief(text: &str) -> String {
-    const LONGEST: usize = 200;
-    let line = text.lines().next().unwrap_or_default().trim_end_matches(['.', ' ']);
-    line.chars().filter(|c| !c.is_control()).take(LONGEST).collect()
-}
-
 #[cfg(test)]
 mod tests {
     use redis::{ServerErrorKind, make_extension_error};
+    use rustls::CertificateError as Certificate;
 
     use super::*;
 
