@@ -1,7 +1,9 @@
 //! Asking on behalf of a caller that looks after its lease itself, such as one of the HTTP API.
 
+use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -25,14 +27,20 @@ pub struct Granting {
     answer: oneshot::Receiver<Result<Lease, Error>>,
     /// Tells that the answer was taken. One that lies ready and is never looked at is not.
     taken: Option<oneshot::Sender<()>>,
+    kept: Kept,
     /// Dropped to call it off.
     _call_off: oneshot::Sender<()>,
 }
 
+/// What the caller wants kept until nothing is done about the request any more. Whoever asks and
+/// whoever works for it both hold it, so that it is gone before the answer is.
+#[derive(Clone)]
+struct Kept(Arc<Mutex<Option<Box<dyn Send>>>>);
+
 impl RequestBuilder {
     /// Begins to ask on behalf of `owner`. A lease that is there with the same id is the
-    /// answer. `kept` is dropped when nothing is done about this request any more: after the
-    /// answer was taken, or when it was called off and nothing of it is left.
+    /// answer. `kept` is dropped when nothing is done about this request any more: just before
+    /// the answer is given, or when it was called off and nothing of it is left.
     ///
     /// # Errors
     /// [`Error::Start`] when the system gives no random numbers.
@@ -45,6 +53,8 @@ impl RequestBuilder {
         let (call_off, called_off) = oneshot::channel();
         let (tell, answer) = oneshot::channel();
         let (taken, is_taken) = oneshot::channel();
+        let kept = Kept(Arc::new(Mutex::new(Some(Box::new(kept)))));
+        let until_the_end = kept.clone();
         let handle = client.inner.engine.handle().clone();
         handle.spawn(async move {
             let granted = client.grant(asking, called_off).await;
@@ -58,9 +68,10 @@ impl RequestBuilder {
             if let (Some(lease), false) = (new, is_heard) {
                 let _ = client.release_for(lease).await;
             }
-            drop(kept);
+            until_the_end.let_go();
         });
-        Ok(Granting { lease_id, progress, answer, taken: Some(taken), _call_off: call_off })
+        let taken = Some(taken);
+        Ok(Granting { lease_id, progress, answer, taken, kept, _call_off: call_off })
     }
 }
 
@@ -76,12 +87,25 @@ impl Granting {
     }
 }
 
+impl Kept {
+    fn let_go(&self) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).take();
+    }
+}
+
+impl fmt::Debug for Kept {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Kept(..)")
+    }
+}
+
 impl Future for Granting {
     type Output = Result<Lease, Error>;
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         let told = ready!(Pin::new(&mut self.answer).poll(context));
         if let Some(taken) = self.taken.take() {
+            self.kept.let_go();
             let _ = taken.send(());
         }
         // Nobody answers only when the runtime ends.
