@@ -17,6 +17,7 @@
 //! not known there.
 
 mod alert;
+mod explain;
 mod feed;
 mod group;
 mod mute;
@@ -38,25 +39,35 @@ use serde::{Deserialize, Serialize};
 
 use crate::plan::Plan;
 use feed::Feed;
-use group::Group;
+use group::{Group, Hush};
 use outbox::Outbox;
 use quota::Quota;
 
 pub use alert::{Acknowledgement, Alert};
+pub use explain::{Explanation, MuteTimeView, MuteView, ReachView, RouteView, StepView};
 pub use feed::RESEND;
 pub use mute::{Mute, Silence};
 pub use outbox::{Letter, Parcel, Trouble};
 pub use sums::{ChannelSums, Sums};
-pub use view::{AlertView, LetterView};
+pub use view::{AcknowledgedView, AlertView, LetterView, SilenceView};
 
 /// So many alerts are told apart; those of one rule and pool that come on top count as one.
 pub const MOST_ALERTS: usize = 1_000;
+
+/// What alerts are called that come on top under names that are in no catalogue.
+const TOO_MANY: &str = "gpulock_too_many_alerts";
 
 /// So many alerts that are over are remembered.
 const MOST_OVER: usize = 300;
 
 /// For so long.
 const REMEMBERED: Duration = Duration::from_secs(24 * 3600);
+
+/// So long a fact is when the book is too large for its store.
+const SHORTEST_FACT: usize = 100;
+
+/// So many facts an alert has then.
+const FEWEST_FACTS: usize = 8;
 
 /// What fires, who has been told, and what is still to be sent. See the [module](self).
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -140,8 +151,10 @@ impl Book {
         for signal in signals {
             let id = signal.labels.fingerprint();
             if let Some(alert) = self.alerts.get_mut(&id) {
+                let is_over = signal.change == Change::Over;
                 let is_repeated = alert.hear(signal);
                 self.sums.deduplicated += u64::from(is_repeated);
+                self.sums.alerts += u64::from(!is_repeated && !is_over);
             } else if signal.change == Change::Over {
                 // Nobody has heard of it.
             } else if self.firing().count() >= MOST_ALERTS {
@@ -153,9 +166,14 @@ impl Book {
         }
     }
 
-    /// Counts an alert for which there is no room with the others of its rule and pool.
+    /// Counts an alert for which there is no room with the others of its rule and pool. Programs
+    /// raise alerts under any number of names, so these may have to count as one.
     fn fold(&mut self, mut signal: Signal) {
         signal.labels = signal.labels.only(&[Labels::RULE, "pool"]);
+        let is_known = self.alerts.contains_key(&signal.labels.fingerprint());
+        if !is_known && rule(signal.labels.value(Labels::RULE)).is_none() {
+            signal.labels.set(Labels::RULE, TOO_MANY);
+        }
         signal.facts.clear();
         signal.change = Change::Happened { lasts: false };
         let signal = signal.fact("message", "there are too many of these to tell them apart");
@@ -217,8 +235,14 @@ impl Book {
         )
     }
 
-    /// Forgets what was known of pools that are no longer there.
+    /// Forgets what was known of pools that are no longer there. What fired in them is over.
     pub fn keep_pools(&mut self, pools: &[PoolName]) {
+        for alert in self.alerts.values_mut().filter(|alert| alert.lasts) {
+            let pool = alert.labels.value("pool");
+            if !pool.is_empty() && pools.iter().all(|kept| kept.as_str() != pool) {
+                alert.end(alert.last_at);
+            }
+        }
         self.heard.retain(|pool, _| pools.contains(pool));
         self.hourly.retain(|pool, _| pools.contains(pool));
     }
@@ -230,8 +254,9 @@ impl Book {
             alert.end_if_quiet(now, plan.resolve_timeout);
         }
         self.sort_into_groups(now, plan);
-        self.tell_groups(now, plan, muted);
-        self.climb(now, plan, muted);
+        let hush = Hush { mutes: self.mutes(now, plan), windows: muted };
+        self.tell_groups(now, plan, &hush);
+        self.climb(now, plan, &hush);
         self.forget(now, plan);
     }
 
@@ -280,14 +305,28 @@ impl Book {
         let climbs = self.climbs(plan);
         let letters = self.letters_due(plan);
         let feeds = self.feeds_due(plan);
-        quiet.chain(groups).chain(climbs).chain(letters).chain(feeds).min()
+        let unsorted = self.unsorted();
+        quiet.chain(groups).chain(climbs).chain(letters).chain(feeds).chain(unsorted).min()
     }
 
     /// Makes the book smaller when it is too large for its store: what is over is forgotten, and
     /// messages name fewer alerts. What fires, and that somebody is to be told, stays.
     pub fn shed(&mut self) {
-        self.alerts.retain(|_, alert| !alert.is_over());
+        let in_groups = self.in_groups();
+        self.alerts.retain(|id, alert| !alert.is_over() || in_groups.contains(id));
+        self.alerts.values_mut().for_each(|alert| shorten(&mut alert.facts));
         self.outbox.shed();
+    }
+
+    fn in_groups(&self) -> BTreeSet<Fingerprint> {
+        self.groups.values().flat_map(|group| group.members.keys()).cloned().collect()
+    }
+
+    /// When those were heard of that time has not passed for yet: they are due at once.
+    fn unsorted(&self) -> impl Iterator<Item = Time> {
+        let in_groups = self.in_groups();
+        let new = self.alerts.iter().filter(|(_, alert)| !alert.is_over() && !alert.was_told);
+        new.filter(move |(id, _)| !in_groups.contains(*id)).map(|(_, alert)| alert.last_at)
     }
 
     fn firing(&self) -> impl Iterator<Item = (&Fingerprint, &Alert)> {
@@ -299,8 +338,7 @@ impl Book {
         self.silences.retain(|_, silence| silence.ends_at + REMEMBERED > now);
         self.feeds.retain(|name, _| plan.channels.get(name).is_some_and(|channel| channel.is_feed));
         self.quotas.retain(|name, _| plan.channels.contains_key(name));
-        let in_groups: BTreeSet<_> =
-            self.groups.values().flat_map(|group| group.members.keys()).cloned().collect();
+        let in_groups = self.in_groups();
         let over =
             self.alerts.iter().filter(|(id, alert)| alert.is_over() && !in_groups.contains(id));
         let mut over: Vec<_> = over.map(|(id, alert)| (alert.over_at, id.clone())).collect();
@@ -326,4 +364,14 @@ impl Book {
 
 fn micros(span: Duration) -> u64 {
     u64::try_from(span.as_micros()).unwrap_or(u64::MAX)
+}
+
+/// Says less about an alert.
+fn shorten(facts: &mut BTreeMap<String, String>) {
+    let mut kept = 0..FEWEST_FACTS;
+    facts.retain(|name, _| name.len() <= SHORTEST_FACT && kept.next().is_some());
+    for text in facts.values_mut() {
+        let end = (0..=SHORTEST_FACT.min(text.len())).rev().find(|end| text.is_char_boundary(*end));
+        text.truncate(end.unwrap_or_default());
+    }
 }

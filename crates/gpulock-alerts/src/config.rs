@@ -91,6 +91,11 @@ impl AlertsSection {
         }
         let known = route::Known {
             channels: self.channels.keys().cloned().collect(),
+            feeds: channels
+                .iter()
+                .filter(|(_, channel)| channel.is_feed)
+                .map(|(name, _)| name.clone())
+                .collect(),
             mute_times: self.mute_times.keys().cloned().collect(),
         };
         let route = self.route.top(&known, &at.key("route"))?;

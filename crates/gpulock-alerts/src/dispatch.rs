@@ -89,8 +89,14 @@ impl Dispatch {
         }
         let id = &parcel.notification.id;
         let until = Instant::now() + PATIENCE;
-        let settle =
-            || self.desk.step(|book, now| book.settle(now, id, outcome.as_ref().copied(), took));
+        let settle = || {
+            self.desk.step(|book, now| {
+                // Who was so slow that another has taken it has nothing to say about its failure.
+                if outcome.is_ok() || book.is_with(id, &self.by) {
+                    book.settle(now, id, outcome.as_ref().copied(), took);
+                }
+            })
+        };
         while let Err(error) = settle().await {
             if Instant::now() >= until {
                 tracing::warn!(

@@ -1,5 +1,7 @@
 //! The arguments. Their doc comments are the help texts and the reference.
 
+mod alerts;
+
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -8,6 +10,8 @@ use clap::builder::NonEmptyStringValueParser;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use gpulock::config::span;
 use gpulock::core::{GpuRef, LeaseId, PoolName, Priority, TaskName};
+
+pub use alerts::{Ack, AlertList, AlertRoute, Alerts, Label, NewSilence, Resend, Trial};
 
 /// Lends GPUs to commands: one at a time or several, in a fair order, and takes them back
 /// when a command ends, hangs or dies.
@@ -96,6 +100,9 @@ pub enum Command {
     /// Watch over leases, and answer the HTTP API.
     #[command(after_help = SERVE_EXAMPLES)]
     Serve(Serve),
+    /// Show alerts, say who has them in hand, silence them, try channels.
+    #[command(subcommand)]
+    Alerts(Alerts),
     /// Look into the configuration.
     #[command(subcommand)]
     Config(ConfigCommand),

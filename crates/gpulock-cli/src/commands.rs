@@ -1,5 +1,6 @@
 //! One file for each command; `gpulock run` has a folder of its own.
 
+pub(crate) mod alerts;
 pub(crate) mod config;
 pub(crate) mod doctor;
 pub(crate) mod generate;

@@ -1,5 +1,6 @@
 //! `gpulock serve`: the monitor, and the HTTP API.
 
+mod alert_figures;
 mod alerts;
 mod api;
 mod application;
@@ -61,6 +62,7 @@ use job_mapping::JobMapping;
 use journal::Journal;
 use leadership::Leadership;
 pub(crate) use leadership::monitor_pool;
+pub(crate) use logging::begin as begin_to_log;
 use mailboxes::Mailboxes;
 use monitor::Monitor;
 use picture::{Picture, Pictures};

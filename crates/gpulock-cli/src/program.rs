@@ -60,6 +60,7 @@ fn carry_out(cli: &Cli, child: Option<Result<Child, Failure>>) -> Result<Code, F
             Command::Release(what) => commands::release::release(what, &session).await,
             Command::History(what) => commands::history::history(what, &session).await,
             Command::Verify(what) => commands::verify::verify(what, &session).await,
+            Command::Alerts(what) => commands::alerts::alerts(what, &session).await,
             Command::Doctor(what) => commands::doctor::doctor(what, &session).await,
             Command::Serve(_) | Command::Config(_) | Command::Generate(_) => {
                 unreachable!("done above")

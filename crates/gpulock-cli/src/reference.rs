@@ -1,5 +1,5 @@
 //! The reference pages of the command line and of the configuration, in Markdown, made from
-//! the arguments and from the table of keys, and the document of the API. The committed pages under `docs/reference` are
+//! the arguments, the table of keys and the catalogue of alerts, and the document of the API. The committed pages under `docs/reference` are
 //! what these functions give; `tests/cli/reference.rs` compares them.
 
 use std::fmt::Write;
@@ -9,6 +9,7 @@ use clap::{Arg, ArgAction, Command, CommandFactory};
 
 use crate::args::Cli;
 use crate::daemon::openapi;
+use gpulock::core::alert::{RULES, Rule, Source};
 
 const ABOUT_COMMANDS: &str = "\
 Made from the program's own help texts. Data goes to standard output; waiting lines, warnings and
@@ -34,6 +35,16 @@ This version uses `store`, `pool`, `gpus`, `gpu_lock` (except `lock_timeout`),
 the other keys, which belong to `gpulock serve`; that is not part of it.
 ";
 
+const ABOUT_ALERTS: &str = "\
+Made from the program's own catalogue: what `gpulock serve` watches for.
+`gpulock alerts list` shows what fires. Programs may raise alerts under other names. How somebody is told
+stands in [Alerts that reach people](../guides/alerts.md), and what to do about the larger ones step by step in
+[Operate gpulock](../guides/operations.md#alerts).
+
+Each chapter ends with the section of `config.yml` that sets the rule to what it is by default. `enabled: false`
+switches it off; `level` is one of `P0`, `P1`, `P2`, `warning` and `info`.
+";
+
 /// The page about commands, options and exit codes.
 pub fn command_line() -> String {
     let mut root = Cli::command();
@@ -53,6 +64,46 @@ pub fn configuration() -> String {
 /// The document of the HTTP API, as JSON.
 pub fn api() -> String {
     openapi::as_json() + "\n"
+}
+
+/// The page about alerts.
+pub fn alerts() -> String {
+    let mut page = format!(
+        "# Alerts\n\n{ABOUT_ALERTS}\n| Alert | Level | What has happened |\n|---|---|---|\n"
+    );
+    for rule in &RULES {
+        let Rule { name, urgency, summary, .. } = rule;
+        add(
+            &mut page,
+            &format!("| [`{name}`](#{}) | {urgency} | {summary} |\n", name.to_lowercase()),
+        );
+    }
+    RULES.iter().for_each(|rule| describe_rule(rule, &mut page));
+    page
+}
+
+fn describe_rule(rule: &Rule, page: &mut String) {
+    let Rule { name, urgency, summary, description, .. } = rule;
+    let source = match rule.source {
+        Source::Events => "an event of the pool, as `gpulock history` shows it",
+        Source::Rounds => "a look at the pool in each round of the monitor",
+        Source::Daemon => "the daemon, about itself and what it needs",
+    };
+    add(
+        page,
+        &format!(
+            "\n## {name}\n\n{summary} {description}\n\n- Level: {urgency}\n- Comes from: {source}\n"
+        ),
+    );
+    let setting = match rule.threshold {
+        None => format!("{name}: {{level: {urgency}}}"),
+        Some(figure) => {
+            let bound = if rule.name.ends_with("_LOW") { "below" } else { "above" };
+            add(page, &format!("- Threshold: {bound} {figure} {}\n", rule.unit));
+            format!("{name}: {{level: {urgency}, threshold: {figure}}}")
+        }
+    };
+    add(page, &format!("\n```yaml\nalerts:\n  rules:\n    {setting}\n```\n"));
 }
 
 /// A command and, after it, the commands below it.

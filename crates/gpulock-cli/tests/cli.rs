@@ -7,6 +7,7 @@
 #![expect(clippy::unwrap_used, reason = "what fails here fails the test")]
 
 mod cli {
+    mod alerts;
     mod bad_input;
     mod bad_stores;
     mod chaos;

@@ -207,18 +207,18 @@ impl Client {
         })
     }
 
-    #[pyo3(signature = (name, level, message, facts, lease))]
+    #[pyo3(signature = (kind, message, facts, lease))]
     fn raise_alert(
         &self,
-        name: &str,
-        level: &str,
+        kind: (String, String),
         message: String,
         facts: BTreeMap<String, String>,
         lease: Option<(String, String)>,
     ) -> PyResult<Operation> {
+        let (name, level) = kind;
         let urgency =
             level.parse::<Urgency>().map_err(|error| PyValueError::new_err(format!("{error}")))?;
-        let alert = Raised { name: task_name(name)?, urgency, message, facts };
+        let alert = Raised { name: task_name(&name)?, urgency, message, facts };
         let named =
             |(lease_id, task): (String, String)| PyResult::Ok((id(&lease_id)?, task_name(&task)?));
         let lease = lease.map(named).transpose()?;

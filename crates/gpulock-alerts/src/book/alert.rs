@@ -9,6 +9,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::notification::{NotifiedAlert, Status};
 
+/// What is over by itself is so at a multiple of this, in microseconds.
+const QUIET_STEP: u64 = 10_000_000;
+
 /// Something that somebody is told about.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Alert {
@@ -32,10 +35,13 @@ pub struct Alert {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub acknowledged: Option<Acknowledgement>,
     /// It goes on until it is said to be over. If not, it is over by itself after a while.
+    #[serde(default)]
     pub(super) lasts: bool,
     /// Somebody has to hear that it fired, even if it is over by then.
+    #[serde(default)]
     pub(super) must_be_told: bool,
-    /// Its time to be told has come since it began.
+    /// Its time to be told has come since it began, wherever it goes.
+    #[serde(default)]
     pub(super) was_told: bool,
 }
 
@@ -99,6 +105,7 @@ impl Alert {
                 self.count += 1;
                 self.over_at = None;
                 self.lasts = signal.change != Change::Happened { lasts: false };
+                self.must_be_told |= matches!(signal.change, Change::Happened { .. });
                 self.refresh(signal);
                 true
             }
@@ -118,7 +125,9 @@ impl Alert {
 
     /// When it is over by itself, if it is.
     pub(super) fn quiet_at(&self, timeout: Duration) -> Option<Time> {
-        (!self.lasts && self.over_at.is_none()).then(|| self.last_at + timeout)
+        // Many that happened in one storm end in a few steps.
+        let quiet = (self.last_at + timeout).as_micros().div_ceil(QUIET_STEP) * QUIET_STEP;
+        (!self.lasts && self.over_at.is_none()).then_some(Time::from_micros(quiet))
     }
 
     pub(super) fn end_if_quiet(&mut self, now: Time, timeout: Duration) {
@@ -134,11 +143,16 @@ impl Alert {
             status,
             labels: self.full_labels(),
             annotations: self.facts.clone(),
-            starts_at: self.began_at,
-            ends_at: self.over_at.filter(|_| status == Status::Resolved),
+            starts_at: in_millis(self.began_at),
+            ends_at: self.over_at.filter(|_| status == Status::Resolved).map(in_millis),
             generator_url: String::new(),
             fingerprint: id.clone(),
             count: self.count,
         }
     }
+}
+
+/// Messages have their times in milliseconds, also while they wait.
+fn in_millis(time: Time) -> Time {
+    Time::from_micros(time.as_micros() / 1_000 * 1_000)
 }

@@ -9,7 +9,7 @@ use gpulock::core::alert::{Fingerprint, Labels};
 use serde::{Deserialize, Serialize};
 
 use super::group::is_for;
-use super::outbox::{Parcel, Taken, Trouble, pause, taken};
+use super::outbox::{LONGEST_BLOCK, Parcel, Taken, Trouble, pause, taken};
 use super::routing::ways;
 use super::{Alert, Book};
 use crate::channel::Failure;
@@ -39,6 +39,8 @@ pub(super) struct Feed {
     /// What it is being told.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     telling: BTreeMap<Fingerprint, Status>,
+    /// What it is being told is no longer what it is to be told.
+    is_behind: bool,
 }
 
 impl Book {
@@ -51,26 +53,36 @@ impl Book {
         by: &str,
     ) -> Option<Parcel> {
         let channel = plan.channels.get(name)?;
-        let quota = self.quotas.entry(name.to_owned()).or_default().next(now, channel)?;
+        let quota = self.quotas.entry(name.to_owned()).or_default().next(now, channel);
+        // What is over the budget is lost, and tried again in case the budget is raised.
+        let quota = quota.unwrap_or(now + RESEND);
         let alerts: Vec<_> = self.fed(now, plan, name).collect();
         let present: BTreeMap<_, _> =
             alerts.iter().map(|(id, alert)| ((*id).clone(), status(alert))).collect();
         let shown: Vec<_> = alerts.iter().map(|(id, alert)| alert.shown(id)).collect();
         let feed = self.feeds.entry(name.to_owned()).or_default();
         let is_busy = feed.taken.as_ref().is_some_and(|taken| now < taken.until);
-        let is_news = feed.failures == 0 && feed.told != present;
-        if is_busy || quota > now || (present.is_empty() && feed.told.is_empty()) {
+        // What needs no calling off any more is no news.
+        let are_known =
+            |told: &BTreeMap<_, _>| present.iter().all(|one| told.get(one.0) == Some(one.1));
+        let is_news = feed.failures == 0 && !are_known(&feed.told);
+        if is_busy {
+            feed.is_behind |= !are_known(&feed.telling);
+            return None;
+        }
+        if present.is_empty() {
+            *feed = Feed::default();
             return None;
         }
         if !is_news && now < feed.due {
             return None;
         }
-        if present.is_empty() {
-            feed.told.clear();
+        if quota > now {
+            feed.due = quota;
             return None;
         }
         feed.taken = Some(taken(now, channel, by));
-        feed.telling = present;
+        (feed.telling, feed.is_behind) = (present, false);
         self.count_try(now, name, channel);
         let count = shown.iter().map(|alert| alert.count).sum();
         let is_firing = shown.iter().any(|alert| alert.status == Status::Firing);
@@ -92,6 +104,11 @@ impl Book {
         Some(Parcel { channel: name.to_owned(), notification, taken_at: now })
     }
 
+    /// Who is sending to the feed of this message, if anybody.
+    pub(super) fn feed_taken(&self, id: &str) -> Option<&Taken> {
+        self.feeds.iter().find(|(name, _)| id_of(name) == id)?.1.taken.as_ref()
+    }
+
     pub(super) fn settle_feed(
         &mut self,
         now: Time,
@@ -103,7 +120,7 @@ impl Book {
             return;
         };
         let sums = self.sums.channel(name);
-        sums.latency.count(micros);
+        sums.count_latency(micros);
         feed.taken = None;
         let telling = std::mem::take(&mut feed.telling);
         match outcome {
@@ -111,14 +128,15 @@ impl Book {
                 sums.sent += 1;
                 feed.told = telling;
                 feed.failures = 0;
-                feed.due = now + RESEND;
+                feed.due = if feed.is_behind { now } else { now + RESEND };
             }
             Err(failure) => {
                 sums.count_failure(failure);
                 feed.failures += 1;
                 let is_given_up = feed.failures == PATIENCE;
                 let pause = pause(feed.failures, id).min(RESEND);
-                feed.due = now + pause.max(failure.retry_after.unwrap_or_default());
+                let wanted = failure.retry_after.unwrap_or_default().min(LONGEST_BLOCK);
+                feed.due = now + pause.max(wanted);
                 if is_given_up {
                     let name = name.clone();
                     self.note_undelivered(now, &name, &Trouble::new(failure, now));
@@ -132,9 +150,8 @@ impl Book {
         let feeds = plan.channels.iter().filter(|(_, channel)| channel.is_feed);
         feeds.filter_map(|(name, _)| {
             let feed = self.feeds.get(name)?;
-            let is_silent = feed.told.is_empty() && feed.failures == 0 && feed.taken.is_none();
             let due = feed.taken.as_ref().map_or(feed.due, |taken| taken.until);
-            (!is_silent).then_some(due)
+            (*feed != Feed::default()).then_some(due)
         })
     }
 

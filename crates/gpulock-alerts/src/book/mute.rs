@@ -1,12 +1,12 @@
 //! What keeps alerts quiet: silences of people, and other alerts.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 
 use gpulock::core::Time;
 use gpulock::core::alert::{Fingerprint, Labels};
 use serde::{Deserialize, Serialize};
 
-use super::{Book, Unknown};
+use super::{Alert, Book, Unknown};
 use crate::plan::{Inhibition, Matcher, Plan};
 
 /// Somebody wants to hear nothing of some alerts for a while.
@@ -54,7 +54,8 @@ impl Silence {
         self.starts_at <= now && now < self.ends_at
     }
 
-    fn covers(&self, labels: &Labels) -> bool {
+    /// Whether it is about an alert with these labels.
+    pub fn covers(&self, labels: &Labels) -> bool {
         self.matchers.iter().all(|matcher| matcher.matches(labels))
     }
 }
@@ -77,6 +78,7 @@ impl Book {
     pub fn end_silence(&mut self, now: Time, id: &str) -> Result<String, Unknown> {
         let mut found = self.silences.iter_mut().filter(|(known, _)| known.starts_with(id));
         match (found.next(), found.next()) {
+            _ if id.is_empty() => Err(Unknown::Silence(id.to_owned())),
             (Some((id, silence)), None) => {
                 silence.ends_at = silence.ends_at.min(now);
                 silence.starts_at = silence.starts_at.min(now);
@@ -89,13 +91,25 @@ impl Book {
     /// What keeps alerts quiet now.
     pub(super) fn quiet<'b>(&'b self, now: Time, plan: &'b Plan) -> Quiet<'b> {
         let silences = self.silences.values().filter(|silence| silence.is_active(now)).collect();
+        let firing: Vec<_> = self.firing().map(|(_, alert)| alert.full_labels()).collect();
         let sources = |inhibition: &Inhibition| {
-            let firing = self.firing().map(|(_, alert)| alert.full_labels());
-            let is_source = |labels: &Labels| all_match(&inhibition.source, labels);
-            firing.filter(is_source).map(|labels| equal_values(inhibition, &labels)).collect()
+            let mut sources = BTreeMap::<_, bool>::new();
+            for labels in firing.iter().filter(|labels| all_match(&inhibition.source, labels)) {
+                let is_one_sided = !all_match(&inhibition.target, labels);
+                *sources.entry(equal_values(inhibition, labels)).or_default() |= is_one_sided;
+            }
+            sources
         };
         let inhibitions = plan.inhibitions.iter().map(|one| (one, sources(one))).collect();
         Quiet { silences, inhibitions }
+    }
+
+    /// The alerts that are kept quiet now, and what keeps them so.
+    pub(super) fn mutes(&self, now: Time, plan: &Plan) -> BTreeMap<Fingerprint, Mute> {
+        let quiet = self.quiet(now, plan);
+        let mute_of = |alert: &Alert| quiet.mute_of(&alert.full_labels());
+        let muted = self.alerts.iter().filter_map(|(id, alert)| Some((id, mute_of(alert)?)));
+        muted.map(|(id, mute)| (id.clone(), mute)).collect()
     }
 
     /// What keeps an alert quiet now, if anything does.
@@ -107,8 +121,9 @@ impl Book {
 /// What keeps alerts quiet at some moment.
 pub(super) struct Quiet<'b> {
     silences: Vec<&'b Silence>,
-    /// With the values of the equal labels of all sources that fire.
-    inhibitions: Vec<(&'b Inhibition, BTreeSet<Vec<String>>)>,
+    /// With the values of the equal labels of all sources that fire, and whether one of those
+    /// sources is no target itself.
+    inhibitions: Vec<(&'b Inhibition, BTreeMap<Vec<String>, bool>)>,
 }
 
 impl Quiet<'_> {
@@ -118,13 +133,22 @@ impl Quiet<'_> {
             return Some(Mute::Silence);
         }
         let is_inhibited = self.inhibitions.iter().any(|(inhibition, sources)| {
+            let source = sources.get(&equal_values(inhibition, labels));
+            // Alerts that are on both sides do not keep each other quiet, least of all themselves.
             all_match(&inhibition.target, labels)
-                // What is on both sides keeps nothing quiet, least of all itself.
-                && !all_match(&inhibition.source, labels)
-                && sources.contains(&equal_values(inhibition, labels))
+                && source
+                    .is_some_and(|one_sided| *one_sided || !all_match(&inhibition.source, labels))
         });
         is_inhibited.then_some(Mute::Inhibit)
     }
+}
+
+/// Whether one alert that fires keeps another quiet.
+pub(super) fn is_inhibited_by(inhibition: &Inhibition, target: &Labels, source: &Labels) -> bool {
+    all_match(&inhibition.target, target)
+        && !all_match(&inhibition.source, target)
+        && all_match(&inhibition.source, source)
+        && equal_values(inhibition, target) == equal_values(inhibition, source)
 }
 
 fn all_match(matchers: &[Matcher], labels: &Labels) -> bool {

@@ -1,14 +1,15 @@
 //! Messages on their way: one at a time for each channel, again on failure, until they are
 //! delivered or given up.
 
-use std::collections::BTreeMap;
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use gpulock::core::Time;
-use gpulock::core::alert::Labels;
+use gpulock::core::alert::{Fingerprint, Labels, Rule};
 use serde::{Deserialize, Serialize};
 
-use super::{Book, Unknown, micros};
+use super::{Book, Unknown, micros, shorten};
 use crate::channel::{Failure, Reason};
 use crate::notification::{Notification, NotifiedAlert, Status};
 use crate::plan::{ChannelPlan, Plan};
@@ -22,6 +23,8 @@ const GIVE_UP: Duration = Duration::from_secs(24 * 3600);
 /// A daemon that has taken a message has this long for it, besides what the channel may take. If it
 /// has said nothing by then, it is taken to be dead.
 const GRACE: Duration = Duration::from_secs(10);
+/// Whoever wants nothing for longer than this is asked again all the same.
+pub(super) const LONGEST_BLOCK: Duration = Duration::from_secs(3600);
 /// So many alerts stay in a message when the book is too large for its store.
 const FEWEST_ALERTS: usize = 3;
 /// So many messages that were given up are kept.
@@ -58,8 +61,15 @@ pub struct Letter {
     group_key: String,
     group_labels: Labels,
     alerts: Vec<NotifiedAlert>,
+    #[serde(default)]
     left_out: usize,
     count: u64,
+    /// What fires and was not told before.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    news: BTreeSet<Fingerprint>,
+    /// Its place among all that were ever posted.
+    #[serde(default)]
+    number: u64,
     /// It is not sent before.
     not_before: Time,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -102,29 +112,112 @@ pub(super) struct Post<'p> {
     pub(super) group_key: &'p str,
     pub(super) group_labels: &'p Labels,
     pub(super) reason: &'p str,
+    /// Those that fire first, the most urgent first.
     pub(super) alerts: Vec<NotifiedAlert>,
-    pub(super) left_out: usize,
-    pub(super) count: u64,
+    /// Those among them that fire, and that the channel has not been told before.
+    pub(super) news: BTreeSet<Fingerprint>,
+    /// So many stand in the message; the others are counted.
+    pub(super) max_alerts: usize,
 }
 
 impl Outbox {
-    /// Posts a message. One about the same group that still waits is not sent any more: this one
-    /// says what is so now.
-    pub(super) fn post(&mut self, post: Post<'_>) {
-        let mut not_before = post.now;
-        self.letters.retain(|_, letter| {
-            let is_older = letter.channel == post.channel
-                && letter.group_key == post.group_key
-                && letter.taken.is_none()
-                && !letter.is_dead;
-            if is_older {
-                not_before = not_before.max(letter.not_before);
-            }
-            !is_older
-        });
+    /// Posts a message. Those about the same group that still wait are not sent any more, since
+    /// this one says what is so now, with what only they say. If they were to tell as news what is
+    /// over by now, that is told first.
+    pub(super) fn post(&mut self, mut post: Post<'_>) {
+        let older = self.withdraw(post.channel, post.group_key);
         self.posted += 1;
         let id = format!("{:x}-{}", post.now.as_micros(), self.posted);
-        let letter = Letter {
+        for (_, letter) in older.iter().rev() {
+            let told: BTreeSet<_> =
+                post.alerts.iter().map(|told| told.fingerprint.clone()).collect();
+            let only_there = letter.alerts.iter().filter(|alert| {
+                let is_news = alert.status == Status::Resolved || letter.has_news_of(alert);
+                is_news && !told.contains(&alert.fingerprint)
+            });
+            post.alerts.extend(only_there.cloned());
+            post.news.extend(letter.news.iter().cloned());
+        }
+        let over = post.alerts.iter().filter(|alert| alert.status == Status::Resolved);
+        let over: BTreeSet<_> = over.map(|alert| alert.fingerprint.clone()).collect();
+        post.news.retain(|id| !over.contains(id));
+        let mut letter = Letter::new(&post, self.posted);
+        if let Some((_, oldest)) = older.first() {
+            letter.succeed(oldest);
+        }
+        if let Some((id, first)) = Letter::first_of(older, &over, post.max_alerts) {
+            (letter.posted_at, letter.tries, letter.trouble) = (post.now, 0, None);
+            self.letters.insert(id, first);
+        }
+        if !letter.alerts.is_empty() {
+            self.letters.insert(id, letter);
+        }
+    }
+
+    /// Takes back what waits for a channel and is about a group, the oldest first.
+    fn withdraw(&mut self, channel: &str, group_key: &str) -> Vec<(String, Letter)> {
+        let is_older = |(_, letter): &(String, Letter)| {
+            letter.channel == channel
+                && letter.group_key == group_key
+                && letter.taken.is_none()
+                && !letter.is_dead
+        };
+        let (mut older, others): (Vec<_>, Vec<_>) =
+            std::mem::take(&mut self.letters).into_iter().partition(is_older);
+        self.letters = others.into_iter().collect();
+        older.sort_by_key(|(_, letter)| letter.number);
+        older
+    }
+
+    /// The next one for a channel, unless one is being sent. What is about one group is sent in
+    /// the order in which it was posted.
+    fn next_for(&self, channel: &str, now: Time) -> Option<(&String, &Letter)> {
+        if self.waiting_for(channel).any(|(_, letter)| letter.is_taken(now)) {
+            return None;
+        }
+        self.firsts_for(channel).min_by_key(|(_, letter)| (letter.not_before, letter.number))
+    }
+
+    fn waiting_for(&self, channel: &str) -> impl Iterator<Item = (&String, &Letter)> {
+        self.letters.iter().filter(move |(_, letter)| letter.channel == channel && !letter.is_dead)
+    }
+
+    /// The first ones of each group.
+    fn firsts_for(&self, channel: &str) -> impl Iterator<Item = (&String, &Letter)> {
+        let mut firsts = BTreeMap::new();
+        for (id, letter) in self.waiting_for(channel) {
+            let first = firsts.entry(&letter.group_key).or_insert((id, letter));
+            if letter.number < first.1.number {
+                *first = (id, letter);
+            }
+        }
+        firsts.into_values()
+    }
+
+    /// Forgets what was given up, and names fewer alerts in each message.
+    pub(super) fn shed(&mut self) {
+        self.letters.retain(|_, letter| !letter.is_dead);
+        for letter in self.letters.values_mut() {
+            letter.name_fewer(FEWEST_ALERTS);
+            letter.alerts.iter_mut().for_each(|alert| shorten(&mut alert.annotations));
+        }
+    }
+
+    /// Of those that are given up, or of those that wait, the oldest that are too many.
+    fn too_many(&self, are_dead: bool, most: usize) -> Vec<String> {
+        let such = |letter: &Letter| letter.is_dead == are_dead && letter.taken.is_none();
+        let such = self.letters.iter().filter(|(_, letter)| such(letter));
+        let mut ids: Vec<_> =
+            such.map(|(id, letter)| (letter.posted_at, letter.number, id)).collect();
+        ids.sort_unstable();
+        let too_many = ids.len().saturating_sub(most);
+        ids.into_iter().take(too_many).map(|(_, _, id)| id.clone()).collect()
+    }
+}
+
+impl Letter {
+    fn new(post: &Post<'_>, number: u64) -> Self {
+        let mut letter = Self {
             channel: post.channel.to_owned(),
             reason: post.reason.to_owned(),
             posted_at: post.now,
@@ -133,55 +226,61 @@ impl Outbox {
             is_dead: false,
             group_key: post.group_key.to_owned(),
             group_labels: post.group_labels.clone(),
-            alerts: post.alerts,
-            left_out: post.left_out,
-            count: post.count,
-            not_before,
+            alerts: post.alerts.clone(),
+            left_out: 0,
+            count: post.alerts.iter().map(|alert| alert.count).sum(),
+            news: post.news.clone(),
+            number,
+            not_before: post.now,
             taken: None,
         };
-        self.letters.insert(id, letter);
+        letter.alerts.sort_by_key(|alert| {
+            (alert.status == Status::Resolved, Reverse(alert.urgency()), alert.starts_at)
+        });
+        letter.name_fewer(post.max_alerts);
+        letter
     }
 
-    /// Those that wait for a channel, the oldest first. None while one is being sent.
-    fn next_for(&self, channel: &str, now: Time) -> Option<(&String, &Letter)> {
-        let of_channel = self.letters.iter().filter(|(_, letter)| letter.channel == channel);
-        let mut waiting: Vec<_> = of_channel.filter(|(_, letter)| !letter.is_dead).collect();
-        if waiting.iter().any(|(_, letter)| letter.is_taken(now)) {
-            return None;
+    /// It goes in the place of another one that still waits.
+    fn succeed(&mut self, other: &Self) {
+        self.not_before = self.not_before.max(other.not_before);
+        (self.posted_at, self.tries) = (other.posted_at, other.tries);
+        self.trouble.clone_from(&other.trouble);
+    }
+
+    /// The first of several about one group, with all that was news in any of them and is over.
+    fn first_of(
+        letters: Vec<(String, Self)>,
+        over: &BTreeSet<Fingerprint>,
+        max_alerts: usize,
+    ) -> Option<(String, Self)> {
+        let mut letters = letters.into_iter().filter(|(_, one)| !one.news.is_disjoint(over));
+        let (id, mut first) = letters.next()?;
+        for (_, letter) in letters {
+            let is_news = |alert: &NotifiedAlert| {
+                let id = &alert.fingerprint;
+                letter.has_news_of(alert) && over.contains(id) && !first.news.contains(id)
+            };
+            let more: Vec<_> =
+                letter.alerts.iter().filter(|alert| is_news(alert)).cloned().collect();
+            first.count += more.iter().map(|alert| alert.count).sum::<u64>();
+            first.news.extend(more.iter().map(|alert| alert.fingerprint.clone()));
+            first.alerts.extend(more);
+            first.not_before = first.not_before.max(letter.not_before);
         }
-        waiting.sort_by_key(|(_, letter)| (letter.not_before, letter.posted_at));
-        waiting.into_iter().next()
+        first.name_fewer(max_alerts);
+        Some((id, first))
     }
 
-    /// Forgets what was given up, and names fewer alerts in each message.
-    pub(super) fn shed(&mut self) {
-        self.letters.retain(|_, letter| !letter.is_dead);
-        for letter in self.letters.values_mut() {
-            letter.left_out += letter.alerts.len().saturating_sub(FEWEST_ALERTS);
-            letter.alerts.truncate(FEWEST_ALERTS);
-        }
+    fn has_news_of(&self, alert: &NotifiedAlert) -> bool {
+        self.news.contains(&alert.fingerprint)
     }
 
-    fn bury_the_oldest(&mut self) {
-        for (is_dead, most) in [(false, MOST_WAITING), (true, MOST_DEAD)] {
-            let such = self
-                .letters
-                .iter()
-                .filter(|(_, letter)| letter.is_dead == is_dead && letter.taken.is_none());
-            let mut ids: Vec<_> = such.map(|(id, letter)| (letter.posted_at, id.clone())).collect();
-            ids.sort_unstable();
-            let too_many = ids.len().saturating_sub(most);
-            for (_, id) in ids.into_iter().take(too_many) {
-                match self.letters.get_mut(&id) {
-                    Some(letter) if !is_dead => letter.is_dead = true,
-                    _ => drop(self.letters.remove(&id)),
-                }
-            }
-        }
+    fn name_fewer(&mut self, most: usize) {
+        self.left_out += self.alerts.len().saturating_sub(most);
+        self.alerts.truncate(most);
     }
-}
 
-impl Letter {
     fn is_taken(&self, now: Time) -> bool {
         self.taken.as_ref().is_some_and(|taken| now < taken.until)
     }
@@ -223,8 +322,8 @@ impl Book {
     /// What is to be delivered now, at most one message for each channel. It is kept for `by`
     /// until that says what became of it, or has been silent for too long.
     pub fn take(&mut self, now: Time, plan: &Plan, by: &str) -> Vec<Parcel> {
-        self.bury_unknown(now, plan);
-        self.outbox.bury_the_oldest();
+        self.give_up_unknown(now, plan);
+        self.give_up_oldest(now);
         let mut parcels = Vec::new();
         for (name, channel) in &plan.channels {
             if channel.is_feed {
@@ -258,6 +357,13 @@ impl Book {
         self.sums.channel(name).requests += 1;
     }
 
+    /// Whether a message or a feed is being sent by `by`, as far as the book knows.
+    pub fn is_with(&self, id: &str, by: &str) -> bool {
+        let letter = self.outbox.letters.get(id).map(|letter| letter.taken.as_ref());
+        let taken = letter.unwrap_or_else(|| self.feed_taken(id));
+        taken.is_some_and(|taken| taken.by == by)
+    }
+
     /// What became of a message that was taken.
     pub fn settle(&mut self, now: Time, id: &str, outcome: Result<(), &Failure>, took: Duration) {
         let micros = micros(took);
@@ -266,7 +372,7 @@ impl Book {
         };
         let name = letter.channel.clone();
         let sums = self.sums.channel(&name);
-        sums.latency.count(micros);
+        sums.count_latency(micros);
         let Err(failure) = outcome else {
             sums.sent += 1;
             self.outbox.letters.remove(id);
@@ -275,17 +381,14 @@ impl Book {
         sums.count_failure(failure);
         letter.taken = None;
         letter.tries += 1;
-        let trouble = Trouble::new(failure, now);
-        letter.trouble = Some(trouble.clone());
+        letter.trouble = Some(Trouble::new(failure, now));
+        let wanted = failure.retry_after.map(|pause| pause.min(LONGEST_BLOCK));
         if failure.reason.may_pass() && now < letter.posted_at + GIVE_UP {
-            letter.not_before =
-                now + pause(letter.tries, id).max(failure.retry_after.unwrap_or_default());
+            letter.not_before = now + pause(letter.tries, id).max(wanted.unwrap_or_default());
         } else {
-            letter.is_dead = true;
-            sums.given_up += 1;
-            self.note_undelivered(now, &name, &trouble);
+            self.give_up(now, id, failure);
         }
-        if let Some(pause) = failure.retry_after {
+        if let Some(pause) = wanted {
             self.quotas.entry(name).or_default().block(now, pause);
         }
     }
@@ -317,42 +420,61 @@ impl Book {
     /// When messages can be sent.
     pub(super) fn letters_due(&self, plan: &Plan) -> impl Iterator<Item = Time> {
         plan.channels.iter().filter_map(|(name, channel)| {
-            let of_channel = self.outbox.letters.values().filter(|letter| letter.channel == *name);
-            let waiting = of_channel.filter(|letter| !letter.is_dead);
-            let due = waiting.map(|letter| match &letter.taken {
-                Some(taken) => taken.until,
-                None => letter.not_before,
-            });
-            let first = due.min()?;
+            let taken =
+                self.outbox.waiting_for(name).filter_map(|(_, letter)| letter.taken.as_ref());
+            let is_being_sent = taken.map(|taken| taken.until).max();
+            let firsts = || self.outbox.firsts_for(name).map(|(_, letter)| letter.not_before);
+            let first = is_being_sent.or_else(|| firsts().min())?;
             let quota = self.quotas.get(name).cloned().unwrap_or_default();
-            Some(first.max(quota.next(first, channel)?))
+            // What is over the budget is given up.
+            Some(quota.next(first, channel).map_or(first, |moment| first.max(moment)))
         })
     }
 
     /// Gives up messages for channels that are no longer there.
-    fn bury_unknown(&mut self, now: Time, plan: &Plan) {
+    fn give_up_unknown(&mut self, now: Time, plan: &Plan) {
+        let gone =
+            Failure::new(Reason::ClientError, "the channel is no longer in the configuration");
         for letter in self.outbox.letters.values_mut() {
             if !letter.is_dead && !plan.channels.contains_key(&letter.channel) {
-                let detail = "the channel is no longer in the configuration";
-                letter.bury(now, &Failure::new(Reason::ClientError, detail));
+                letter.bury(now, &gone);
+                self.sums.channel(&letter.channel).given_up += 1;
             }
+        }
+    }
+
+    /// Gives up the oldest messages if too many wait, and forgets some that were given up.
+    fn give_up_oldest(&mut self, now: Time) {
+        let too_many = Failure::new(Reason::RateLimited, "too many newer messages wait");
+        for id in self.outbox.too_many(false, MOST_WAITING) {
+            self.give_up(now, &id, &too_many);
+        }
+        for id in self.outbox.too_many(true, MOST_DEAD) {
+            self.outbox.letters.remove(&id);
         }
     }
 
     /// Gives up what a channel cannot have any more this month, and says so.
     fn refuse_over_budget(&mut self, now: Time, channel: &str) {
         let over = Failure::new(Reason::RateLimited, "its messages of this month are used up");
-        let mut count = 0;
-        for letter in self.outbox.letters.values_mut() {
-            if letter.channel == channel && !letter.is_dead && !letter.is_taken(now) {
-                letter.bury(now, &over);
-                count += 1;
-            }
+        let waiting = self.outbox.waiting_for(channel).filter(|(_, letter)| !letter.is_taken(now));
+        let waiting: Vec<_> =
+            waiting.map(|(id, letter)| (id.clone(), letter.alert_count())).collect();
+        for (id, alerts) in waiting {
+            self.sums.count_suppressed("budget", alerts);
+            self.give_up(now, &id, &over);
         }
-        if count > 0 {
-            self.sums.channel(channel).given_up += count;
-            self.sums.count_suppressed("budget");
-            self.note_undelivered(now, channel, &Trouble::new(&over, now));
+    }
+
+    /// Gives up a message, and says so on other channels, unless that is what it was to say.
+    fn give_up(&mut self, now: Time, id: &str, why: &Failure) {
+        let Some(letter) = self.outbox.letters.get_mut(id) else { return };
+        letter.bury(now, why);
+        let name = letter.channel.clone();
+        let is_about_a_channel = letter.rules() == [Rule::UNDELIVERED];
+        self.sums.channel(&name).given_up += 1;
+        if !is_about_a_channel {
+            self.note_undelivered(now, &name, &Trouble::new(why, now));
         }
     }
 }

@@ -33,6 +33,15 @@ pub struct ChannelSums {
     pub given_up: u64,
     /// How long the other side took.
     pub latency: Histogram,
+    /// The same together, in microseconds.
+    pub latency_micros: u64,
+}
+
+impl ChannelSums {
+    pub(super) fn count_latency(&mut self, micros: u64) {
+        self.latency.count(micros);
+        self.latency_micros = self.latency_micros.saturating_add(micros);
+    }
 }
 
 impl Sums {
@@ -40,7 +49,7 @@ impl Sums {
         self.channels.entry(name.to_owned()).or_default()
     }
 
-    pub(super) fn count_suppressed(&mut self, why: &str) {
-        *self.suppressed.entry(why.to_owned()).or_default() += 1;
+    pub(super) fn count_suppressed(&mut self, why: &str, alerts: usize) {
+        *self.suppressed.entry(why.to_owned()).or_default() += alerts as u64;
     }
 }

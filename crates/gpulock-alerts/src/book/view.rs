@@ -3,20 +3,22 @@
 use std::collections::BTreeMap;
 
 use gpulock::core::Time;
-use gpulock::core::alert::{Fingerprint, Urgency, rule};
+use gpulock::core::alert::{Fingerprint, Labels, Urgency, rule};
 use serde::Serialize;
 
-use super::{Acknowledgement, Alert, Book, Letter};
+use super::{Acknowledgement, Alert, Book, Letter, Silence};
 use crate::plan::Plan;
 
 /// An alert as it is shown.
 #[derive(Clone, Debug, PartialEq, Serialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct AlertView {
     /// Names it: its fingerprint.
     pub id: String,
     /// The rule.
     pub name: String,
-    /// How urgent it is.
+    /// How urgent it is: `P0`, `P1`, `P2`, `warning` or `info`.
+    #[cfg_attr(feature = "openapi", schema(value_type = String))]
     pub level: Urgency,
     /// `firing` or `resolved`.
     pub status: &'static str,
@@ -26,6 +28,9 @@ pub struct AlertView {
     pub gpu: String,
     /// About which task, if any.
     pub task: String,
+    /// What tells it from others, without `severity`.
+    #[cfg_attr(feature = "openapi", schema(value_type = BTreeMap<String, String>))]
+    pub labels: Labels,
     /// What has happened.
     pub summary: String,
     /// What that means and what to do; empty for alerts that programs raise.
@@ -50,6 +55,7 @@ pub struct AlertView {
 
 /// Who has an alert in hand.
 #[derive(Clone, Debug, PartialEq, Serialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct AcknowledgedView {
     /// Who.
     pub by: String,
@@ -61,6 +67,7 @@ pub struct AcknowledgedView {
 
 /// A message as it is shown.
 #[derive(Clone, Debug, PartialEq, Serialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct LetterView {
     /// Names it.
     pub id: String,
@@ -84,6 +91,46 @@ pub struct LetterView {
     pub error: Option<String>,
 }
 
+/// A silence as it is shown.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct SilenceView {
+    /// Names it.
+    pub id: String,
+    /// Which alerts: all of these hold for them.
+    pub matchers: Vec<String>,
+    /// `pending`, `active` or `expired`.
+    pub status: &'static str,
+    /// From when on, in seconds since the Unix epoch.
+    pub starts_at: f64,
+    /// Until when.
+    pub ends_at: f64,
+    /// Who wants it.
+    pub created_by: String,
+    /// Why.
+    pub comment: String,
+}
+
+impl SilenceView {
+    /// The silence as it is seen at this moment.
+    pub fn new(now: Time, id: &str, silence: &Silence) -> Self {
+        let status = match silence.is_active(now) {
+            true => "active",
+            false if now < silence.starts_at => "pending",
+            false => "expired",
+        };
+        Self {
+            id: id.to_owned(),
+            matchers: silence.matchers.iter().map(ToString::to_string).collect(),
+            status,
+            starts_at: silence.starts_at.as_secs_f64(),
+            ends_at: silence.ends_at.as_secs_f64(),
+            created_by: silence.created_by.clone(),
+            comment: silence.comment.clone(),
+        }
+    }
+}
+
 impl AlertView {
     fn new(id: &Fingerprint, alert: &Alert) -> Self {
         let known = rule(alert.name());
@@ -97,6 +144,7 @@ impl AlertView {
             pool: label("pool"),
             gpu: label("gpu"),
             task: label("task"),
+            labels: alert.labels.clone(),
             summary: known.map(|rule| rule.summary.to_owned()).or(message).unwrap_or_default(),
             description: known.map_or("", |rule| rule.description),
             facts: alert.facts.clone(),
@@ -153,6 +201,15 @@ impl Book {
                 .cmp(&(fires(one), one.level))
                 .then(other.began_at.total_cmp(&one.began_at))
         });
+        views
+    }
+
+    /// Silences, also those to come and those that were over lately, the latest to end first.
+    pub fn silence_views(&self, now: Time) -> Vec<SilenceView> {
+        let silences = self.silences();
+        let mut views: Vec<_> =
+            silences.map(|(id, silence)| SilenceView::new(now, id, silence)).collect();
+        views.sort_by(|one, other| other.ends_at.total_cmp(&one.ends_at));
         views
     }
 

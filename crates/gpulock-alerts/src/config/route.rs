@@ -37,11 +37,14 @@ struct StepSection {
 /// What routes can name.
 pub(super) struct Known {
     pub(super) channels: BTreeSet<String>,
+    /// Those that hear of everything that fires, again and again.
+    pub(super) feeds: BTreeSet<String>,
     pub(super) mute_times: BTreeSet<String>,
 }
 
 impl RouteSection {
-    /// The route in which the way of every alert begins. All channels are told if it names none.
+    /// The route in which the way of every alert begins. If it names no channels, all are told that
+    /// are not kept for its escalation.
     pub(super) fn top(&self, known: &Known, at: &At<'_>) -> Result<Route, ConfigError> {
         if !self.matchers.is_empty() {
             let hint = "move them into an entry of `routes`; every alert begins its way here";
@@ -51,8 +54,10 @@ impl RouteSection {
             let hint = "remove it; it counts among the entries of one list of `routes`";
             return Err(at.key("continue").wrong("means nothing in the outermost route", hint));
         }
-        let around =
-            Route { channels: known.channels.iter().cloned().collect(), ..Route::default() };
+        let steps = self.escalation.as_deref().unwrap_or_default();
+        let is_kept = |name: &&String| steps.iter().any(|step| step.channels.contains(*name));
+        let channels = known.channels.iter().filter(|name| !is_kept(name)).cloned().collect();
+        let around = Route { channels, ..Route::default() };
         self.route(&around, known, at)
     }
 
@@ -116,6 +121,14 @@ fn escalation(steps: &[StepSection], known: &Known, at: &At<'_>) -> Result<Vec<S
             return Err(at.key("channels").wrong("is empty", hint));
         }
         check_channels(&step.channels, known, &at.key("channels"))?;
+        let mut names = step.channels.iter().enumerate();
+        if let Some((item, _)) = names.find(|(_, name)| known.feeds.contains(*name)) {
+            let hint = "name it in `channels` of the route; it decides itself who is told later";
+            return Err(at
+                .key("channels")
+                .item(item)
+                .wrong("is an Alertmanager, which hears of everything from the beginning", hint));
+        }
         escalation.push(Step { after, channels: step.channels.clone() });
     }
     Ok(escalation)

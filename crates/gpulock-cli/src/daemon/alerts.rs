@@ -64,6 +64,11 @@ impl Alerts {
         &self.desk
     }
 
+    /// This daemon's own book, about the store itself.
+    pub(crate) fn own(&self) -> &Desk {
+        &self.own
+    }
+
     /// Who is told, and how, as the configuration in force says.
     pub(crate) fn alerting(&self) -> Arc<Alerting> {
         Arc::clone(&self.alerting.borrow())

@@ -9,7 +9,9 @@ mod monitor;
 mod monitoring;
 mod pools;
 mod release;
+mod silences;
 mod store;
+mod undelivered;
 mod waits;
 
 use std::sync::Arc;
@@ -55,6 +57,11 @@ pub(crate) fn routes() -> OpenApiRouter<Api> {
         .routes(routes!(leases::renew))
         .routes(routes!(events::events))
         .routes(routes!(alerts::alerts))
+        .routes(routes!(alerts::acknowledge))
+        .routes(routes!(silences::silences, silences::silence))
+        .routes(routes!(silences::end))
+        .routes(routes!(undelivered::undelivered))
+        .routes(routes!(undelivered::resend))
         .routes(routes!(metrics::metrics))
         .merge(store::routes())
 }

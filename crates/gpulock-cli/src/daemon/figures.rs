@@ -19,6 +19,7 @@ impl Daemon {
     pub(crate) async fn scrape(&self) -> Scrape {
         let pools = self.pools_of_scrape().await;
         let store_up = pools.is_some();
+        let alerts = self.alert_figures().await.filter(|_| store_up);
         let notes = self.monitor.notes();
         let config = self.settings.current();
         let watches = config.gpu_lock_monitor.enabled && notes.stopped.is_none();
@@ -32,7 +33,7 @@ impl Daemon {
             version: env!("CARGO_PKG_VERSION"),
             settings: numeric_settings(&config),
         };
-        Scrape { pools: pools.unwrap_or_default(), daemon }
+        Scrape { pools: pools.unwrap_or_default(), alerts, daemon }
     }
 
     /// `None` if the store does not answer.

@@ -3,6 +3,7 @@
 //! Nothing is kept here between two scrapes. The figures of a pool come from the store, so every
 //! daemon on one store answers the same; those of [`DaemonFigures`] are of this process.
 
+mod alerts;
 mod exposition;
 mod families;
 mod format;
@@ -13,6 +14,7 @@ mod settings;
 #[cfg(test)]
 pub(crate) mod tests;
 
+pub(crate) use alerts::{AlertFigures, ChannelFigures};
 pub(crate) use format::Format;
 pub(crate) use scrape::{
     DaemonFigures, Exceptions, GpuFigures, GpuState, HeartbeatFigures, Histogram, LOCK_BOUNDS,

@@ -56,7 +56,7 @@ const TAGS: [(&str, &str); 8] = [
     ("monitoring", "How the lock is doing; paths and names of the older system."),
     ("heartbeats", "Signs of life of tasks, with or without a GPU."),
     ("monitor", "The monitor and its levels."),
-    ("alerts", "What is wrong."),
+    ("alerts", "What is wrong, who has it in hand, and who was not told."),
     (
         "store",
         "What the library asks where its store is `http://…`. Other clients use the leases above.",

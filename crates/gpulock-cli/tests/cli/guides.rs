@@ -3,7 +3,7 @@
 use super::reference::read;
 
 /// The rules of Prometheus, and what the server itself tells, by name.
-const ALERTS: [&str; 19] = [
+const ALERTS: [&str; 20] = [
     "GPULockHighWaitTime",
     "GPULockHighTimeoutRate",
     "GPULockLowSuccessRate",
@@ -13,6 +13,7 @@ const ALERTS: [&str; 19] = [
     "GPULockEmergencyRelease",
     "GPULockOwnershipViolations",
     "GPULockStoreDown",
+    "GPULockNotificationsFailing",
     "GPU_LOCK_TIMEOUT_RATE_HIGH",
     "GPU_LOCK_SUCCESS_RATE_LOW",
     "GPU_LOCK_DEADLOCK_DETECTED",
@@ -26,7 +27,7 @@ const ALERTS: [&str; 19] = [
 ];
 
 /// The paths of the API, up to what is different in each call.
-const PATHS: [&str; 30] = [
+const PATHS: [&str; 36] = [
     "/api/v1/monitoring/gpu-lock/health",
     "/api/v1/monitoring/gpu-lock/status?lock_key=gpu_lock:0",
     "/api/v1/monitoring/heartbeat/all",
@@ -52,6 +53,12 @@ const PATHS: [&str; 30] = [
     "/api/v1/history",
     "/api/v1/events",
     "/api/v1/alerts",
+    "/api/v1/alerts/$ALERT/ack\" --request POST",
+    "/api/v1/alerts/undelivered",
+    "/api/v1/alerts/undelivered/$MESSAGE/resend\" --request POST",
+    "/api/v1/silences",
+    "/api/v1/silences --request POST",
+    "/api/v1/silences/$SILENCE\" --request DELETE",
     "/healthz",
     "/livez",
     "/readyz",

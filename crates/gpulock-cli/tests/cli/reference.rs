@@ -26,6 +26,11 @@ fn the_page_of_the_configuration_is_current() {
 }
 
 #[test]
+fn the_page_of_alerts_is_current() {
+    compare("docs/reference/alerts.md", &reference::alerts());
+}
+
+#[test]
 fn the_document_of_the_api_is_current() {
     compare("docs/reference/openapi.json", &reference::api());
 }

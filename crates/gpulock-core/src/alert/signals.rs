@@ -129,7 +129,9 @@ impl Reader<'_> {
     fn raised(&self, alert: &Raised) -> Vec<Signal> {
         let mut signal = self.signal(alert.name.as_str(), &[], Change::Happened { lasts: false });
         signal.urgency = self.rules.urgency(alert.name.as_str(), alert.urgency);
-        signal.facts.extend(alert.facts.clone());
+        // Which lease it is, is not the program's word.
+        let known = std::mem::replace(&mut signal.facts, alert.facts.clone());
+        signal.facts.extend(known);
         self.wanted([signal.fact("message", alert.message.as_str())])
     }
 

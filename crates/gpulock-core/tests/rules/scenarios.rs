@@ -1,5 +1,6 @@
 //! Each locking rule told as a short story. The name of a test is the rule.
 
+mod alerts;
 mod closing;
 mod death;
 mod deliveries;

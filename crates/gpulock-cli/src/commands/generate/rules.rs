@@ -175,6 +175,24 @@ const RULES: &[Rule] = &[
         severity: Severity::Critical,
         level: Level::P0,
     },
+    Rule {
+        name: "GPULockNotificationsFailing",
+        summary: "Messages about alerts do not get through.",
+        description: "On channel {{ $labels.channel }} of {{ $labels.instance }} more than half of \
+                      the tries of the last 15 minutes failed, or messages of the last hour were \
+                      given up.",
+        expression: &[
+            "sum by (job, instance, channel) \
+             (increase(gpulock_notifications_failed_total[15m]))",
+            "/ sum by (job, instance, channel) \
+             (increase(gpulock_notification_requests_total[15m])) > 0.5",
+            "or sum by (job, instance, channel) \
+             (increase(gpulock_notifications_given_up_total[1h])) > 0",
+        ],
+        lasting: "5m",
+        severity: Severity::Warning,
+        level: Level::P2,
+    },
 ];
 
 const REQUESTS: &str = "sum by (job, instance, pool) (increase(gpu_lock_acquisitions_total[15m]))";
@@ -290,6 +308,7 @@ pub(super) mod tests {
                 ("GPULockEmergencyRelease", "critical", "P0"),
                 ("GPULockOwnershipViolations", "warning", "P2"),
                 ("GPULockStoreDown", "critical", "P0"),
+                ("GPULockNotificationsFailing", "warning", "P2"),
             ]
         );
     }

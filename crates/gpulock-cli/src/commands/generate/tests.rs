@@ -95,6 +95,7 @@ fn metric_names(expression: &str) -> Vec<String> {
     let is_name = |c: char| c.is_ascii_alphanumeric() || c == '_';
     // The keys of the configuration, too, begin like that.
     let outside: String = expression.split('"').step_by(2).collect();
-    let words = outside.split(|c| !is_name(c)).filter(|word| word.starts_with("gpu_lock_"));
+    let is_ours = |word: &&str| ["gpu_lock_", "gpulock_"].iter().any(|it| word.starts_with(it));
+    let words = outside.split(|c| !is_name(c)).filter(is_ours);
     words.map(str::to_owned).collect()
 }

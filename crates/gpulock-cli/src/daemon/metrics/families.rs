@@ -4,6 +4,7 @@
 //! theirs. What can be counted is there with 0 from the start, since a counter that appears with 1
 //! has not grown in the eyes of Prometheus.
 
+mod alerts;
 mod gpus;
 mod moment;
 mod process;
@@ -20,6 +21,7 @@ pub(super) fn families(scrape: &Scrape) -> Vec<Family> {
     let mut families = sums::families(pools);
     families.extend(moment::families(pools));
     families.extend(gpus::families(pools));
+    families.extend(scrape.alerts.iter().flat_map(alerts::families));
     families.extend(process::families(&scrape.daemon));
     families
 }

@@ -1,5 +1,7 @@
 //! The figures of one moment, in plain fields: what they count and in which unit.
 
+use super::alerts::AlertFigures;
+
 /// Upper bounds of waiting and holding, in seconds.
 pub(crate) const LOCK_BOUNDS: &[f64] = &[
     0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0, 1800.0, 3600.0,
@@ -15,6 +17,8 @@ pub(crate) const ROUNDTRIP_BOUNDS: &[f64] =
 pub(crate) struct Scrape {
     /// The pools of the store; none while the store cannot be read.
     pub(crate) pools: Vec<PoolFigures>,
+    /// Alerts; `None` while the store cannot be read.
+    pub(crate) alerts: Option<AlertFigures>,
     /// This process.
     pub(crate) daemon: DaemonFigures,
 }
@@ -233,6 +237,13 @@ impl Histogram {
         let place = self.bounds.partition_point(|bound| *bound < seconds);
         self.counts[place] += 1;
         self.sum_seconds += seconds;
+    }
+
+    /// Counts what another one of the same bounds has counted.
+    pub(crate) fn add(&mut self, other: &Self) {
+        self.counts.resize(self.bounds.len() + 1, 0);
+        self.counts.iter_mut().zip(&other.counts).for_each(|(sum, count)| *sum += count);
+        self.sum_seconds += other.sum_seconds;
     }
 
     /// Every bound with what lies between it and the one before; the last bound is infinite.

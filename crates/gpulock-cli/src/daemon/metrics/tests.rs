@@ -34,7 +34,7 @@ pub(crate) fn full() -> Scrape {
         },
         ..pool("lab")
     };
-    Scrape { pools: vec![pool("default"), lab], daemon: daemon() }
+    Scrape { pools: vec![pool("default"), lab], alerts: Some(alerts()), daemon: daemon() }
 }
 
 /// What a daemon says that has just started and cannot read its store.
@@ -43,7 +43,7 @@ fn empty() -> Scrape {
     let store_roundtrip = Histogram::new(ROUNDTRIP_BOUNDS);
     let daemon =
         DaemonFigures { last_check: None, store_up: false, store_roundtrip, settings, ..daemon() };
-    Scrape { pools: Vec::new(), daemon }
+    Scrape { pools: Vec::new(), alerts: None, daemon }
 }
 
 fn pool(name: &str) -> PoolFigures {
@@ -79,6 +79,34 @@ fn pool(name: &str) -> PoolFigures {
         queue: QueueFigures::default(),
         gpus: Vec::new(),
         heartbeats: HeartbeatFigures { active: 5, dead: 1, orphaned: 2 },
+    }
+}
+
+fn alerts() -> AlertFigures {
+    let channel = |name: &str, integration, latencies: &[f64]| {
+        let mut latency = Histogram::new(LOCK_BOUNDS);
+        latencies.iter().for_each(|seconds| latency.observe(*seconds));
+        ChannelFigures {
+            name: name.to_owned(),
+            integration,
+            sent: 12,
+            requests: 17,
+            failed: BTreeMap::from([("rateLimited".to_owned(), 3), ("authError".to_owned(), 2)]),
+            given_up: 1,
+            waiting: 4,
+            latency,
+        }
+    };
+    AlertFigures {
+        firing: BTreeMap::from([(("P1", "firing"), 2), (("warning", "silenced"), 1)]),
+        begun: 30,
+        repeated: 10_000,
+        suppressed: BTreeMap::from([("inhibit".to_owned(), 5)]),
+        channels: vec![
+            channel("ops", "slack", &[0.2, 0.3]),
+            channel("lab", "slack", &[6.0]),
+            channel("phone", "pagerduty", &[]),
+        ],
     }
 }
 
@@ -149,6 +177,32 @@ fn figures_stand_under_the_names_that_were_promised() {
     );
     let ages = text.lines().filter(|line| line.starts_with("gpu_lock_heartbeat_age_seconds{"));
     assert_eq!(ages.count(), 2, "a lease without heartbeats has no age of one:\n{text}");
+}
+
+#[test]
+fn alerts_and_messages_have_names_as_alertmanager_has_them() {
+    says(
+        &render(&full(), Format::Classic),
+        &[
+            "gpulock_alerts{level=\"P1\",state=\"firing\"} 2.0",
+            "gpulock_alerts{level=\"warning\",state=\"silenced\"} 1.0",
+            "gpulock_alerts{level=\"P0\",state=\"acknowledged\"} 0.0",
+            "gpulock_alerts_received_total{kind=\"new\"} 30",
+            "gpulock_alerts_received_total{kind=\"repeated\"} 10000",
+            "gpulock_notifications_total{channel=\"ops\",integration=\"slack\"} 12",
+            "gpulock_notification_requests_total{channel=\"ops\",integration=\"slack\"} 17",
+            "gpulock_notifications_failed_total{channel=\"phone\",integration=\"pagerduty\",reason=\"rateLimited\"} 3",
+            "gpulock_notifications_failed_total{channel=\"phone\",integration=\"pagerduty\",reason=\"gone\"} 0",
+            "gpulock_notifications_suppressed_total{reason=\"inhibit\"} 5",
+            "gpulock_notifications_suppressed_total{reason=\"silence\"} 0",
+            "gpulock_notifications_waiting{channel=\"lab\"} 4.0",
+            "gpulock_notifications_given_up_total{channel=\"lab\"} 1",
+            "gpulock_notification_latency_seconds_count{integration=\"slack\"} 3",
+            "gpulock_notification_latency_seconds_sum{integration=\"slack\"} 6.5",
+            "gpulock_notification_latency_seconds_bucket{le=\"0.25\",integration=\"slack\"} 1",
+            "gpulock_notification_latency_seconds_count{integration=\"pagerduty\"} 0",
+        ],
+    );
 }
 
 #[test]
@@ -235,6 +289,7 @@ fn a_daemon_that_cannot_read_its_store_says_so_and_nothing_of_pools() {
     assert!(!text.contains("pool="), "{text}");
     assert!(!text.contains("gpu_lock_monitor_last_check_timestamp_seconds"), "{text}");
     assert!(!text.contains("gpu_lock_acquisitions"), "{text}");
+    assert!(!text.contains("gpulock_"), "{text}");
 }
 
 #[test]
@@ -261,7 +316,8 @@ fn a_hundred_tasks_keep_their_names() {
         gpus: gpus.clone().map(gpu).collect(),
         ..pool(&format!("from-{}", gpus.start))
     });
-    let text = render(&Scrape { pools: pools.into(), daemon: daemon() }, Format::Classic);
+    let text =
+        render(&Scrape { pools: pools.into(), alerts: None, daemon: daemon() }, Format::Classic);
     let ages = text.lines().filter(|line| line.starts_with("gpu_lock_lease_age_seconds{"));
     let (mut tasks, mut others) = (BTreeSet::new(), 0);
     for line in ages {

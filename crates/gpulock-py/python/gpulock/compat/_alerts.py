@@ -57,7 +57,7 @@ def _raise(alert_type: str, level: str, facts: dict[str, Any]) -> None:
     client = native.client if native else _process.opened((None, None, None)).client
     lease = (held.lease_id, held.task) if held and native else None
     texts = {str(name): str(value) for name, value in facts.items()}
-    client.raise_alert(alert_type, level, message, texts, lease)
+    client.raise_alert((alert_type, level), message, texts, lease)
 
 
 def record_critical_failure(lock_key: str, task_name: str, error: BaseException | str) -> None:

@@ -18,6 +18,7 @@ pub(super) fn rows() -> Vec<Row> {
         Row { title: "Timeouts and recoveries", panels: timeouts() },
         Row { title: "Exceptions", panels: exceptions() },
         Row { title: "Heartbeats", panels: heartbeats() },
+        Row { title: "Alerts and messages", panels: alerts() },
         Row { title: "Store and monitor", panels: daemon() },
     ]
 }
@@ -259,6 +260,59 @@ fn heartbeats() -> Vec<Panel> {
         picture(Kind::Lines, "Age of the last heartbeat", "Of each lease.", "s").asks(
             "max by (instance, pool, gpu, task) (gpu_lock_heartbeat_age_seconds{POOL})",
             "{{pool}}/{{gpu}} {{task}} ({{instance}})",
+        ),
+    ]
+}
+
+fn alerts() -> Vec<Panel> {
+    const CHANNEL: &str = "{{channel}} ({{instance}})";
+    vec![
+        picture(Kind::Lines, "Alerts", "That are not over, by level and state.", "short").asks(
+            "sum by (instance, level, state) (gpulock_alerts{DAEMON}) > 0",
+            "{{level}} {{state}} ({{instance}})",
+        ),
+        picture(
+            Kind::Lines,
+            "Signals",
+            "Of new alerts, and repeated ones that were only counted, each second.",
+            "ops",
+        )
+        .asks(
+            "sum by (instance, kind) (rate(gpulock_alerts_received_total{DAEMON}[$__rate_interval]))",
+            "{{kind}} ({{instance}})",
+        )
+        .asks(
+            "sum by (instance, reason) \
+             (rate(gpulock_notifications_suppressed_total{DAEMON}[$__rate_interval]))",
+            "not told: {{reason}} ({{instance}})",
+        ),
+        picture(Kind::Lines, "Messages", "Delivered and tried, each second.", "ops")
+            .asks(
+                "sum by (instance, channel) \
+                 (rate(gpulock_notifications_total{DAEMON}[$__rate_interval]))",
+                "delivered: {{channel}} ({{instance}})",
+            )
+            .asks(
+                "sum by (instance, channel) \
+                 (rate(gpulock_notification_requests_total{DAEMON}[$__rate_interval]))",
+                "tried: {{channel}} ({{instance}})",
+            ),
+        picture(Kind::Lines, "Tries that failed", "By the kind of trouble, each second.", "ops")
+            .asks(
+                "sum by (instance, channel, reason) \
+                 (rate(gpulock_notifications_failed_total{DAEMON}[$__rate_interval])) > 0",
+                "{{channel}} {{reason}} ({{instance}})",
+            ),
+        picture(Kind::Lines, "Messages that wait or were given up", "Of each channel.", "short")
+            .asks("sum by (instance, channel) (gpulock_notifications_waiting{DAEMON})", CHANNEL)
+            .asks(
+                "sum by (instance, channel) (gpulock_notifications_given_up_total{DAEMON})",
+                "given up: {{channel}} ({{instance}})",
+            ),
+        picture(Kind::Lines, "Answers of the other side", "99 % come within.", "s").asks(
+            "histogram_quantile(0.99, sum by (instance, integration, le) \
+             (rate(gpulock_notification_latency_seconds_bucket{DAEMON}[$__rate_interval])))",
+            "{{integration}} ({{instance}})",
         ),
     ]
 }

@@ -50,7 +50,7 @@ fn every_selector_follows_the_variables() {
                 !expression.contains("{POOL") && !expression.contains("{DAEMON"),
                 "{expression}"
             );
-            for after in expression.split("gpu_lock_").skip(1) {
+            for after in expression.replace("gpulock_", "gpu_lock_").split("gpu_lock_").skip(1) {
                 let (name, selector) = after.split_once('{').expect("a selector");
                 let is_name = |c: char| c.is_ascii_lowercase() || c == '_';
                 assert!(name.chars().all(is_name), "a metric without selector: {expression}");
@@ -126,6 +126,7 @@ fn rows_are_in_their_order() {
             "Timeouts and recoveries",
             "Exceptions",
             "Heartbeats",
+            "Alerts and messages",
             "Store and monitor",
         ]
     );
