@@ -30,9 +30,9 @@ values in force and where each came from; `gpulock config check` names contradic
 - Other top-level sections of the file are ignored. An unknown key inside one of the sections below
   is an error that names the nearest key.
 
-This version uses `store`, `pool`, `gpus`, `gpu_lock` (except `lock_timeout`),
-`gpu_lock_monitor.heartbeat`, `compat` and `critical_failure_log`. It reads and checks
-the other keys, which belong to `gpulock serve`; that is not part of it.
+`gpulock run`, the library and Python use `store`, `pool`, `gpus`, `gpu_lock`,
+`gpu_lock_monitor.heartbeat`, `compat` and `critical_failure_log`. The other keys belong to
+`gpulock serve`; everybody reads and checks them, except `alerts`.
 ";
 
 const ABOUT_ALERTS: &str = "\
