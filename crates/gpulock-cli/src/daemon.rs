@@ -28,6 +28,7 @@ mod problem;
 mod server;
 mod settings;
 mod signals;
+mod signs;
 mod socket;
 mod statistics;
 #[cfg(test)]

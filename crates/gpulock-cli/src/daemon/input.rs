@@ -9,8 +9,9 @@ use axum::extract::{FromRequest, FromRequestParts, Request};
 use axum::http::request::Parts;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use serde::Serialize;
 use serde::de::{DeserializeOwned, IgnoredAny};
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 use super::body::TooSlow;
 use super::problem::{Kind, Problem};
@@ -130,3 +131,8 @@ fn is_caused_by_slowness(error: &(dyn Error + 'static)) -> bool {
 fn cause(text: &str) -> &str {
     text.split_once(": ").map_or(text, |(_, cause)| cause)
 }
+
+/// Nothing needs to be said.
+#[derive(Default, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct Nothing {}

@@ -6,13 +6,13 @@ use gpulock::core::{LeaseId, LockKey};
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
-use super::heartbeats::HeartbeatStatistics;
 use super::monitor::{MonitorStatistics, MonitorStatus, TimeoutStatus};
 use super::release::{keeper, lock_key_of};
 use super::{Api, failed, monitor, timestamp};
 use crate::daemon::input::{Json, Query};
 use crate::daemon::picture::Picture;
 use crate::daemon::problem::Problem;
+use crate::daemon::signs::HeartbeatStatistics;
 use crate::daemon::statistics::{Exceptions, Statistics};
 
 /// Which GPU.

@@ -9,10 +9,9 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::alerts::{name_of, note, unknown};
-use super::heartbeats::Nothing;
 use super::{Api, conflict, failed, invalid, span};
 use crate::daemon::audit::{self, Caller, Deed};
-use crate::daemon::input::{Json, Path};
+use crate::daemon::input::{Json, Nothing, Path};
 use crate::daemon::problem::{Document, Kind, Problem};
 
 /// So many matchers make a silence.

@@ -6,10 +6,9 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::alerts::unknown;
-use super::heartbeats::Nothing;
 use super::{Api, failed};
 use crate::daemon::audit::{self, Caller, Deed};
-use crate::daemon::input::{Json, Path};
+use crate::daemon::input::{Json, Nothing, Path};
 use crate::daemon::problem::Problem;
 
 /// Messages that could not be delivered.
