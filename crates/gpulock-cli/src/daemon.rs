@@ -10,6 +10,7 @@ mod body;
 mod connection;
 mod failures;
 mod figures;
+mod given_up;
 mod guard;
 mod health;
 mod hosts;
@@ -222,6 +223,7 @@ impl Daemon {
             _ if !self.leadership.leads() => {}
             What::Overdue { .. } | What::StillDraining { .. } | What::Incident { .. } => {
                 tracing::warn!(%pool, "{task} {}", sentence(event));
+                self.note_given_up(pool, event);
             }
             What::Ended { how, .. } if *how != Ending::Released => {
                 tracing::warn!(%pool, "{task} {}", sentence(event));

@@ -2,6 +2,7 @@
 //! to be told. The daemon that acts does it; whoever takes over goes on where it stopped.
 
 mod findings;
+mod heard;
 mod hearing;
 mod store_watch;
 mod switch;
@@ -12,7 +13,7 @@ use std::time::Duration;
 use gpulock::config::Config;
 use gpulock::store::memory::MemoryStore;
 use gpulock::store::{Store, StoreError};
-use gpulock_alerts::{Alerting, Desk, Dispatch, Round};
+use gpulock_alerts::{Alerting, Book, Desk, Dispatch, Round};
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -20,7 +21,7 @@ use tokio_util::sync::CancellationToken;
 use super::Daemon;
 use crate::exit::Failure;
 use hearing::Hearing;
-use store_watch::StoreWatch;
+use store_watch::{Past, StoreWatch};
 pub(crate) use switch::keep_switch;
 
 /// The longest time between two looks at the book: others may have changed it.
@@ -89,9 +90,17 @@ impl Alerts {
     }
 }
 
-/// Looks after the book and delivers what is due, until `shutdown`.
+/// Looks after the book and delivers what is due, until `shutdown`. It has a task of its own: a
+/// storm of alerts must not keep the monitor waiting.
 pub(crate) async fn run(daemon: &Arc<Daemon>, shutdown: &CancellationToken) {
-    let mut clerk = Clerk::new(Arc::clone(daemon));
+    let working = work(Arc::clone(daemon), shutdown.clone());
+    if let Err(error) = tokio::spawn(working).await {
+        tracing::error!("nobody is told of alerts any more: {error}");
+    }
+}
+
+async fn work(daemon: Arc<Daemon>, shutdown: CancellationToken) {
+    let mut clerk = Clerk::new(Arc::clone(&daemon));
     let (mut news, mut leads) = (daemon.journal.ends(), daemon.leadership.watch());
     let mut alerting = daemon.alerts.alerting.subscribe();
     while !shutdown.is_cancelled() {
@@ -119,6 +128,8 @@ struct Clerk {
     own: Dispatch,
     hearing: Hearing,
     store_watch: StoreWatch,
+    /// Still to be written into the shared book.
+    past: Option<Past>,
     deliveries: JoinSet<()>,
 }
 
@@ -131,6 +142,7 @@ impl Clerk {
             daemon,
             hearing: Hearing::default(),
             store_watch: StoreWatch::default(),
+            past: None,
             deliveries: JoinSet::new(),
         }
     }
@@ -147,26 +159,36 @@ impl Clerk {
             }
         };
         let told = self.store_watch.note(worked.as_ref().err(), leads, &alerting);
-        if let Some(past) = told.past {
-            let remember = |book: &mut gpulock_alerts::Book, now| {
-                book.remember(past.signal.clone(), now, past.lasted);
-            };
-            if let Err(error) = self.daemon.alerts.desk.step(remember).await {
-                tracing::warn!("that the store was away cannot be written down: {error}");
-            }
+        self.past = told.past.or(self.past.take());
+        if worked.is_ok() {
+            self.write_down_the_past().await;
         }
         let own = self.own.round(&alerting, |book, _| book.hear(told.signals.clone())).await;
         let own = own.map(|round| self.send(&self.own.clone(), &alerting, round));
         worked.unwrap_or(LOOK).min(own.unwrap_or(LOOK)).min(LOOK)
     }
 
+    /// Writes into the shared book that its store was away, now that it is back.
+    async fn write_down_the_past(&mut self) {
+        let Some(past) = &self.past else { return };
+        let remember =
+            |book: &mut Book, now| book.remember(past.signal.clone(), now, past.began.elapsed());
+        match self.daemon.alerts.desk.step(remember).await {
+            Ok(()) => self.past = None,
+            Err(error) => {
+                tracing::warn!("that the store was away cannot be written down yet: {error}");
+            }
+        }
+    }
+
     /// Takes what has happened into the shared book, and sends what is due.
     async fn serve_shared(&mut self, alerting: &Arc<Alerting>) -> Result<Duration, StoreError> {
         let (book, _) = self.daemon.alerts.desk.read().await?;
         let heard = self.hearing.read(&self.daemon, &book, &alerting.rules).await?;
-        let round = self.shared.round(alerting, |book, _| heard.tell(book)).await?;
-        let is_behind = heard.is_partial();
-        self.hearing.note(heard);
+        let mut outdated = Vec::new();
+        let round = self.shared.round(alerting, |book, _| outdated = heard.tell(book)).await?;
+        let is_behind = heard.is_partial() || !outdated.is_empty();
+        self.hearing.note(heard, &outdated);
         let pause = self.send(&self.shared.clone(), alerting, round);
         Ok(if is_behind { Duration::ZERO } else { pause })
     }
@@ -174,13 +196,19 @@ impl Clerk {
     /// Sends what a round has taken out, each on its own. How long until there is more to do.
     fn send(&mut self, dispatch: &Dispatch, alerting: &Arc<Alerting>, round: Round) -> Duration {
         let Round { parcels, next, taken_at } = round;
+        let took_none = parcels.is_empty();
         for parcel in parcels {
             let (dispatch, alerting) = (dispatch.clone(), Arc::clone(alerting));
             self.deliveries
                 .spawn(async move { dispatch.deliver(&alerting, parcel, taken_at).await });
         }
-        // What is due and cannot be had yet, because a message is on its way, is waited for.
-        next.map_or(LOOK, |next| next.max(SHORTEST))
+        match next {
+            // What is due and could not be had waits for a message on its way. When that has
+            // arrived is heard of, also if it is another daemon's, at the next look.
+            Some(next) if took_none && next.is_zero() => LOOK,
+            Some(next) => next.max(SHORTEST),
+            None => LOOK,
+        }
     }
 }
 

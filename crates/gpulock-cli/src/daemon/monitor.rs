@@ -233,7 +233,7 @@ async fn take_notes(daemon: &Daemon, pools: &[PoolName], mut trouble: Vec<String
             checks.last_error = Some(first);
         }
     }
-    if let Err(error) = daemon.look_for_alerts(pools).await {
+    if let Err(error) = daemon.look_for_alerts().await {
         tracing::warn!("what is wrong cannot be written down: {error}");
     }
     let written = Notes::write_checks(daemon.leadership.client(), &checks).await;

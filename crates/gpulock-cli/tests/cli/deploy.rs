@@ -211,6 +211,7 @@ fn the_composition_is_whole() {
 fn what_the_composition_says_by_variables_is_understood() {
     let compose = yaml("deploy/compose.yml");
     let mut scene = Scene::new();
+    scene.unset("GPULOCK_CRITICAL_FAILURE_LOG");
     let mut said = 0;
     for (name, value) in compose["services"]["gpulock"]["environment"].as_object().unwrap() {
         let value = value.as_str().unwrap();

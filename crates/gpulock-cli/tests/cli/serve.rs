@@ -1,5 +1,6 @@
 //! `gpulock serve` as operators and HTTP callers meet it: the real program, asked over sockets.
 
+mod alerts;
 mod alerts_api;
 mod daemon;
 mod events;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use gpulock::core::alert::{Findings, conditions};
 use gpulock::core::health::Outcomes;
-use gpulock::core::{Cause, Ending, Event, PoolName, What};
+use gpulock::core::{Cause, Ending, Event, What};
 use gpulock::store::StoreError;
 
 use crate::daemon::monitor::levels;
@@ -23,14 +23,17 @@ struct Seen {
 }
 
 impl Daemon {
-    /// Takes what is wrong with the pools now into the book of alerts, and what no longer is.
+    /// Takes what is wrong with the pools now into the book of alerts, and what no longer is. A
+    /// pool that cannot be looked at keeps nobody from hearing of the others.
     ///
     /// # Errors
     /// If the store cannot be used.
-    pub(crate) async fn look_for_alerts(&self, pools: &[PoolName]) -> Result<(), StoreError> {
+    pub(crate) async fn look_for_alerts(&self) -> Result<(), StoreError> {
         let mut all = Vec::new();
-        for pool in pools {
-            let picture = self.pictures.of(pool).await?;
+        // Of a pool that were missing here everything would be forgotten.
+        let pools = self.pools().await?;
+        for pool in &pools {
+            let Ok(picture) = self.pictures.of(pool).await else { continue };
             all.push(Seen {
                 recent: self.recent_outcomes(&picture).await,
                 heartbeat_failure_rate: silenced(self.recent_events(&picture).await),

@@ -1,25 +1,24 @@
 //! Reads the journals of all pools, and understands what that means for alerts.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use gpulock::core::alert::{Change, Labels, Rule, Rules, Signal, Urgency, signals};
 use gpulock::core::{Ending, Event, PoolName, What};
 use gpulock::store::{Cursor, StoreError};
 use gpulock_alerts::Book;
 
+use super::heard::{Begin, Heard, HeardPool};
 use crate::daemon::{Daemon, monitor_pool};
 
 /// How many entries of a pool are read at once.
 const BATCH: usize = 500;
 
-/// How far the book may lag behind with entries that mean nothing for alerts. Journals keep many
-/// more, so whoever takes over misses nothing.
-const LAG: usize = 1_000;
-
 /// How far the journals have been read by this daemon.
 #[derive(Debug, Default)]
 pub(super) struct Hearing {
     ends: BTreeMap<PoolName, Place>,
+    /// Pools whose journals cannot be read.
+    unreadable: BTreeSet<PoolName>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -29,114 +28,93 @@ struct Place {
     lag: usize,
 }
 
-/// What was read.
-#[derive(Debug)]
-pub(super) struct Heard {
-    pools: Vec<HeardPool>,
-}
-
-#[derive(Debug)]
-struct HeardPool {
-    pool: PoolName,
-    end: Cursor,
-    signals: Vec<Signal>,
-    /// How many entries the book lags behind, if it does not take this in.
-    lag: usize,
-    is_new: bool,
-    is_partial: bool,
-}
-
 impl Hearing {
-    /// Reads on from where this daemon was, or from where the book is.
+    /// Reads on from where this daemon was, or from where the book is. A pool that cannot be read
+    /// keeps nobody from hearing of the others.
     pub(super) async fn read(
-        &self,
+        &mut self,
         daemon: &Daemon,
         book: &Book,
         rules: &Rules,
     ) -> Result<Heard, StoreError> {
         let mut pools = Vec::new();
         for pool in daemon.store.pools().await? {
-            let known = match self.ends.get(&pool) {
-                Some(place) => Some(*place),
-                None => book.heard(&pool).map(|end| Place { end, lag: 0 }),
+            let heard = match self.known(&pool, book) {
+                Some(place) => read_on(daemon, &pool, place, rules).await,
+                None => meet(daemon, &pool, book).await,
             };
-            let heard = match known {
-                Some(place) => read_on(daemon, pool, place, rules).await?,
-                // At the very first look nobody wants to hear of the past; later, a pool that is
-                // not known has begun since.
-                None => {
-                    let is_first_look = !book.has_heard();
-                    let end = match is_first_look {
-                        true => daemon.journal.end(&pool).await?,
-                        false => Cursor::START,
-                    };
-                    let signals = Vec::new();
-                    let is_partial = !is_first_look;
-                    HeardPool { pool, end, signals, lag: 0, is_new: true, is_partial }
+            match heard {
+                Ok(heard) => {
+                    self.unreadable.remove(&pool);
+                    pools.push(heard);
                 }
-            };
-            pools.push(heard);
+                Err(error @ (StoreError::Unreadable { .. } | StoreError::Newer { .. })) => {
+                    if self.unreadable.insert(pool.clone()) {
+                        tracing::warn!(%pool, "nobody is told of what happens there: {error}");
+                    }
+                }
+                Err(error) => return Err(error),
+            }
         }
         Ok(Heard { pools })
     }
 
-    /// It is in the book, as far as it belongs there.
-    pub(super) fn note(&mut self, heard: Heard) {
+    fn known(&self, pool: &PoolName, book: &Book) -> Option<Place> {
+        let own = self.ends.get(pool).copied();
+        own.or_else(|| book.heard(pool).map(|end| Place { end, lag: 0 }))
+    }
+
+    /// It is in the book, as far as it belongs there, but for these pools.
+    pub(super) fn note(&mut self, heard: Heard, outdated: &[PoolName]) {
         for one in heard.pools {
             let lag = if one.is_written() { 0 } else { one.lag };
             self.ends.insert(one.pool, Place { end: one.end, lag });
         }
+        self.ends.retain(|pool, _| !outdated.contains(pool));
     }
+}
+
+/// At the very first look nobody wants to hear of the past; later, a pool that is not known has
+/// begun since.
+async fn meet(daemon: &Daemon, pool: &PoolName, book: &Book) -> Result<HeardPool, StoreError> {
+    let is_first_look = !book.has_heard();
+    let end = match is_first_look {
+        true => daemon.journal.end(pool).await?,
+        false => Cursor::START,
+    };
+    Ok(HeardPool {
+        pool: pool.clone(),
+        begin: Begin::New,
+        end,
+        signals: Vec::new(),
+        lag: 0,
+        is_partial: !is_first_look,
+    })
 }
 
 async fn read_on(
     daemon: &Daemon,
-    pool: PoolName,
+    pool: &PoolName,
     place: Place,
     rules: &Rules,
 ) -> Result<HeardPool, StoreError> {
-    let followed = daemon.store.follow(&pool, place.end, BATCH).await?;
-    let mut end = followed.entries.last().map_or(place.end, |entry| entry.cursor);
-    // The store has lost what it had written, and now writes smaller places.
-    if followed.entries.is_empty() && !followed.is_gapless {
-        end = daemon.journal.end(&pool).await?;
+    let followed = daemon.store.follow(pool, place.end, BATCH).await?;
+    let count = followed.entries.len();
+    let (begin, end) = match followed.entries.last() {
+        Some(last) => (Begin::After(place.end), last.cursor),
+        None if followed.is_gapless => (Begin::After(place.end), place.end),
+        None => (Begin::Anew, daemon.journal.end(pool).await?),
+    };
+    if count > 0 && !followed.is_gapless && place.end != Cursor::START {
+        tracing::warn!(%pool, "the journal has dropped entries that nobody was told of");
     }
     let events = followed.entries.iter().map(|entry| &entry.event);
-    let signals = match pool == monitor_pool() {
+    let signals = match *pool == monitor_pool() {
         true => events.filter_map(|event| monitor_lost(event, rules)).collect(),
-        false => events.flat_map(|event| signals(&pool, event, rules)).collect(),
+        false => events.flat_map(|event| signals(pool, event, rules)).collect(),
     };
-    let lag = place.lag + followed.entries.len();
-    let is_partial = followed.entries.len() == BATCH;
-    Ok(HeardPool { pool, end, signals, lag, is_new: false, is_partial })
-}
-
-impl Heard {
-    /// Takes it into the book. While nothing of it means anything for alerts, the book is left
-    /// as it is for a while.
-    pub(super) fn tell(&self, book: &mut Book) {
-        for one in &self.pools {
-            let concerns = one.signals.iter().any(|signal| book.concerns(signal));
-            if concerns {
-                book.hear(one.signals.iter().cloned());
-            }
-            if concerns || one.is_written() {
-                book.note_heard(&one.pool, one.end);
-            }
-        }
-    }
-
-    /// There is more to read.
-    pub(super) fn is_partial(&self) -> bool {
-        self.pools.iter().any(|pool| pool.is_partial)
-    }
-}
-
-impl HeardPool {
-    /// Whether the book notes the place in any case.
-    fn is_written(&self) -> bool {
-        self.is_new || self.lag >= LAG
-    }
+    let (lag, is_partial) = (place.lag + count, count == BATCH);
+    Ok(HeardPool { pool: pool.clone(), begin, end, signals, lag, is_partial })
 }
 
 /// What an event in the pool of the daemons means: the place of the one that acts was not given

@@ -12,7 +12,7 @@ use gpulock_alerts::Alerting;
 /// What is known of the store.
 #[derive(Debug, Default)]
 pub(super) struct StoreWatch {
-    /// Whether this daemon acted when the store answered last.
+    /// Whether this daemon acted when the store answered last, or since.
     led: bool,
     was_reached: bool,
     away: Option<Away>,
@@ -38,7 +38,7 @@ pub(super) struct Told {
 #[derive(Debug)]
 pub(super) struct Past {
     pub(super) signal: Signal,
-    pub(super) lasted: Duration,
+    pub(super) began: Instant,
 }
 
 impl StoreWatch {
@@ -57,6 +57,8 @@ impl StoreWatch {
                 .filter(|away| away.is_told)
                 .map_or_else(Told::default, came_back);
         };
+        // It may have begun to act just before.
+        self.led |= leads;
         let away = self.away.get_or_insert_with(|| Away {
             since: Instant::now(),
             is_told: false,
@@ -78,7 +80,7 @@ impl StoreWatch {
 
 fn came_back(away: Away) -> Told {
     let signal = |change| signal(&away.error, Urgency::P0, change);
-    let past = Past { signal: signal(Change::Present), lasted: away.since.elapsed() };
+    let past = Past { signal: signal(Change::Present), began: away.since };
     Told { signals: vec![signal(Change::Over)], past: Some(past) }
 }
 

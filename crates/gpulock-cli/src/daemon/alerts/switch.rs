@@ -16,6 +16,7 @@ const ROUNDS: u32 = 3;
 
 /// Asks the address, until `shutdown`.
 pub(crate) async fn keep_switch(daemon: &Daemon, shutdown: &CancellationToken) {
+    let mut alerting = daemon.alerts.alerting.subscribe();
     while !shutdown.is_cancelled() {
         let pause = match &daemon.alerts.alerting().dead_mans_switch {
             Some(switch) if daemon.leadership.leads() && daemon.monitor_works().await => {
@@ -26,7 +27,12 @@ pub(crate) async fn keep_switch(daemon: &Daemon, shutdown: &CancellationToken) {
             }
             _ => LOOK,
         };
-        shutdown.run_until_cancelled(tokio::time::sleep(pause)).await;
+        tokio::select! {
+            () = tokio::time::sleep(pause) => {}
+            // There may be another one, or another interval.
+            Ok(()) = alerting.changed() => {}
+            () = shutdown.cancelled() => {}
+        }
     }
 }
 
