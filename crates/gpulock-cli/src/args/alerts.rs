@@ -114,7 +114,7 @@ pub struct Ack {
     /// What is being done about it.
     #[arg(long, value_name = "TEXT")]
     pub note: Option<String>,
-    /// Who has it in hand [default: USER@HOST].
+    /// Who has it in hand (by itself USER@HOST).
     #[arg(long, value_name = "NAME", value_parser = NonEmptyStringValueParser::new())]
     pub by: Option<String>,
 }
@@ -131,7 +131,7 @@ pub struct NewSilence {
     /// Why.
     #[arg(long, value_name = "TEXT")]
     pub comment: Option<String>,
-    /// Who wants it [default: USER@HOST].
+    /// Who wants it (by itself USER@HOST).
     #[arg(long, value_name = "NAME", value_parser = NonEmptyStringValueParser::new())]
     pub by: Option<String>,
     /// Allow a silence that an alert without any labels would fall under.

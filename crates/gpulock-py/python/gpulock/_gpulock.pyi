@@ -163,8 +163,8 @@ class Client:
         facts: dict[str, str],
         lease: tuple[str, str] | None,
     ) -> Operation[None]:
-        """Raises an alert of some kind (its name, and P0, P1, P2, warning or info) under a lease (its
-        id and its task) or none. Goes on trying in the background until the store has heard it."""
+        """Raises an alert of some kind (its name, and P0, P1, P2, warning or info) under a lease
+        (its id and its task) or none. Goes on trying until the store has heard it."""
     def seize(self, lease_id: str, token: int, reason: str) -> Operation[bool]:
         """Takes a lease away from its holder; False if it is not the current one."""
     def sweep(self) -> Operation[int]:
