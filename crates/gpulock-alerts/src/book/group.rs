@@ -160,10 +160,11 @@ impl Book {
                 let visible = self.visible(route, &group, hush);
                 let reached = self.raise(&mut group, &scene, &visible);
                 let steps = reached.iter().filter_map(|step| route.escalation.get(step - 1));
-                let called: BTreeSet<_> = steps.flat_map(|step| &step.channels).collect();
+                let called: BTreeSet<_> =
+                    steps.flat_map(|step| &step.channels).map(String::as_str).collect();
                 // Who stands on several steps is called again on each.
                 for (channel, step) in audience(route) {
-                    if called.contains(&channel.to_owned()) {
+                    if called.contains(channel) {
                         let who = (channel, step, Some("escalation"));
                         self.tell(&scene, &mut group, &visible, who);
                     }
