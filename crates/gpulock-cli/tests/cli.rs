@@ -29,7 +29,6 @@ mod cli {
     mod run;
     mod scene;
     mod serve;
-    mod serve_faults;
     mod signals;
     mod status;
     mod terminal;

@@ -12,7 +12,7 @@ fn alerts_are_listed_narrowed_down_and_acknowledged() {
     let scene = Scene::new();
     let daemon = Daemon::start(&scene);
     let api = daemon.api();
-    daemon.until_it_acts();
+    api.until_the_first_round();
     hear(&scene, &[lost(), hung()]);
     let names = |path: &str| -> Vec<String> {
         let body = api.get(path).expect(200).body;
@@ -47,7 +47,7 @@ fn what_is_over_cannot_be_acknowledged_any_more() {
     let scene = Scene::new();
     let daemon = Daemon::start(&scene);
     let api = daemon.api();
-    daemon.until_it_acts();
+    api.until_the_first_round();
     hear(&scene, &[overdue()]);
     let path = format!("/api/v1/alerts/{}/ack", id(&overdue()));
     // No such lease is in the journal, so the monitor ends the alert sooner or later.
@@ -121,12 +121,13 @@ fn what_was_given_up_is_sent_again_and_counted() {
 fn a_token_that_may_only_read_changes_nothing() {
     let mut scene = Scene::new();
     scene.set("GPULOCK_SERVER__TOKENS", "read:a-token-that-may-read,operate:a-token-that-may-do");
-    hear(&scene, &[hung()]);
     let daemon = Daemon::start(&scene);
     let (read, operate) = (
         daemon.api().with_token("a-token-that-may-read"),
         daemon.api().with_token("a-token-that-may-do"),
     );
+    read.until_the_first_round();
+    hear(&scene, &[hung()]);
     let path = format!("/api/v1/alerts/{}/ack", id(&hung()));
     read.get("/api/v1/alerts").expect(200);
     read.post(&path, json!({})).expect(403).detail();
@@ -144,7 +145,7 @@ fn while_the_store_is_away_the_daemon_says_so_and_afterwards_that_it_was() {
     scene.set("GPULOCK_STORE", &format!("{}?after_restart=trust", server.url()));
     let daemon = Daemon::start(&scene);
     let api = daemon.api();
-    daemon.until_it_acts();
+    api.until_the_first_round();
     let names = |path: &str| -> Vec<String> {
         let body = api.get(path).body;
         let alerts = body["alerts"].as_array().cloned().unwrap_or_default();

@@ -1,12 +1,13 @@
 //! A daemon under way, and calls of its API in plain HTTP.
 
-use std::io::{BufRead, BufReader, Read, Write};
-use std::net::TcpStream;
+use std::io::{BufRead, BufReader, Write};
+use std::net::{SocketAddr, TcpStream};
 
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
-use crate::cli::program::{Running, until};
+use super::answer::Answer;
+use crate::cli::program::{Running, until, until_or};
 use crate::cli::scene::Scene;
 
 /// A configuration of one GPU, in which the monitor looks often.
@@ -25,28 +26,23 @@ pub(super) struct Daemon {
 /// Where a daemon answers.
 #[derive(Clone)]
 pub(super) struct Api {
-    address: String,
+    address: SocketAddr,
     token: Option<&'static str>,
-}
-
-/// What it answered.
-#[derive(Debug)]
-pub(super) struct Answer {
-    pub(super) status: u16,
-    pub(super) head: String,
-    pub(super) body: Value,
 }
 
 impl Daemon {
     /// Starts it with the store of the scene, and waits until it answers.
     #[track_caller]
     pub(super) fn start(scene: &Scene) -> Self {
-        let running = scene.start(&["serve", "--listen", "127.0.0.1:0"]);
-        running.until_it_says("answers at http://");
-        let said = running.stderr();
-        let (_, place) = said.split_once("answers at http://").unwrap();
-        let address = place.split_whitespace().next().unwrap().to_owned();
-        let daemon = Self { running, api: Api { address, token: None } };
+        let mut running = scene.start(&["serve", "--listen", "127.0.0.1:0"]);
+        let mut address = None;
+        let answers = || {
+            assert!(!running.has_ended(), "it has ended: {}", running.stderr());
+            address = address_in(&running.stderr());
+            address.is_some()
+        };
+        until_or(answers, || "it says where it answers".to_owned());
+        let daemon = Self { running, api: Api { address: address.unwrap(), token: None } };
         until("the GPUs are known", || {
             let store = daemon.api.get("/api/v1/pools");
             store.status == 401 || !store.body["pools"][0]["gpus"].as_array().unwrap().is_empty()
@@ -81,19 +77,49 @@ impl Daemon {
     /// Ends it as a power cut would.
     pub(super) fn kill(self) {
         self.signal(Signal::KILL);
-        self.running.ended();
+        self.running.ended().expect(137);
     }
 
-    /// Waits until this one acts.
+    /// What it answers under `/api/v1/monitoring`.
+    #[track_caller]
+    pub(super) fn monitoring(&self, path: &str) -> Value {
+        self.api.get(&format!("/api/v1/monitoring/{path}")).expect(200).body
+    }
+
+    /// Waits until what it answers there is so, and returns it.
+    #[track_caller]
+    pub(super) fn until(&self, path: &str, is_so: impl Fn(&Value) -> bool) -> Value {
+        let mut latest = Value::Null;
+        let reached = || {
+            latest = self.monitoring(path);
+            is_so(&latest)
+        };
+        until_or(reached, || format!("{path} answers so\n{}", self.log()));
+        latest
+    }
+
+    /// Whether this one acts.
+    #[track_caller]
+    pub(super) fn acts(&self) -> bool {
+        self.monitoring("monitor/status")["is_acting"] == true
+    }
+
     #[track_caller]
     pub(super) fn until_it_acts(&self) {
-        until("it acts", || {
-            self.api.get("/api/v1/monitoring/monitor/status").body["is_acting"] == true
-        });
+        until("it acts", || self.acts());
     }
 }
 
 impl Api {
+    /// Waits for the first round of the monitor. It ends the alerts of leases that are not there.
+    pub(super) fn until_the_first_round(&self) {
+        let status = "/api/v1/monitoring/monitor/status";
+        until("it has made a round", || {
+            let found = self.get(status).expect(200).body;
+            found["healthy_checks"] != 0 || found["unhealthy_checks"] != 0
+        });
+    }
+
     /// The same with a bearer token.
     pub(super) fn with_token(&self, token: &'static str) -> Self {
         Self { token: Some(token), ..self.clone() }
@@ -132,19 +158,42 @@ impl Api {
     }
 
     /// Gives a lease back.
+    #[track_caller]
     pub(super) fn give_back(&self, lease: &Value) -> Answer {
         self.delete(&path_of(lease), json!({ "token": lease["token"] }))
     }
 
     #[track_caller]
-    fn call(&self, method: &str, path: &str, body: Option<Value>) -> Answer {
-        let mut stream = self.send(method, path, body, "");
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer).unwrap();
-        Answer::read(&answer)
+    pub(super) fn leases(&self) -> Vec<Value> {
+        self.list("/api/v1/leases", "leases")
     }
 
-    /// Sends a request, and leaves the answer to the caller.
+    /// Who waits.
+    #[track_caller]
+    pub(super) fn queue(&self) -> Vec<Value> {
+        self.list("/api/v1/queue", "queue")
+    }
+
+    /// What happened, the latest last.
+    #[track_caller]
+    pub(super) fn history(&self) -> Vec<Value> {
+        let mut events = self.list("/api/v1/history?limit=1000", "events");
+        events.reverse();
+        events
+    }
+
+    #[track_caller]
+    fn list(&self, path: &str, name: &str) -> Vec<Value> {
+        self.get(path).expect(200).body[name].as_array().unwrap().clone()
+    }
+
+    #[track_caller]
+    fn call(&self, method: &str, path: &str, body: Option<Value>) -> Answer {
+        let answer = Answer::receive(self.send(method, path, body, ""));
+        answer.unwrap_or_else(|| panic!("no whole answer to {method} {path}"))
+    }
+
+    /// Sends a request, and leaves the answer to the caller, who may also hang up.
     #[track_caller]
     pub(super) fn send(
         &self,
@@ -153,7 +202,7 @@ impl Api {
         body: Option<Value>,
         header: &str,
     ) -> TcpStream {
-        let mut stream = TcpStream::connect(&self.address).unwrap();
+        let mut stream = TcpStream::connect(self.address).unwrap();
         let body = body.map(|body| body.to_string()).unwrap_or_default();
         let token = self.token.map(|token| format!("Authorization: Bearer {token}\r\n"));
         let request = format!(
@@ -192,32 +241,26 @@ impl Api {
     }
 }
 
-impl Answer {
-    fn read(text: &str) -> Self {
-        let (head, body) = text.split_once("\r\n\r\n").unwrap_or((text, ""));
-        let status = head.split_whitespace().nth(1).and_then(|code| code.parse().ok());
-        Self {
-            status: status.unwrap_or_else(|| panic!("no answer but {text:?}")),
-            head: head.to_lowercase(),
-            body: serde_json::from_str(body).unwrap_or(Value::String(body.to_owned())),
-        }
-    }
-
-    #[track_caller]
-    pub(super) fn expect(self, status: u16) -> Self {
-        assert_eq!(self.status, status, "{self:?}");
-        self
-    }
-
-    /// The problem's one sentence.
-    #[track_caller]
-    pub(super) fn detail(&self) -> &str {
-        assert!(self.head.contains("application/problem+json"), "{self:?}");
-        self.body["detail"].as_str().unwrap()
-    }
-}
-
 /// Where a lease is found.
 pub(super) fn path_of(lease: &Value) -> String {
     format!("/api/v1/leases/{}", lease["lease_id"].as_str().unwrap())
+}
+
+/// What happened to the leases and requests of a task: the names of the events, with the level
+/// or the end where they have one.
+pub(super) fn story(events: &[Value], task: &str) -> Vec<String> {
+    let of_task = events.iter().filter(|event| event["task"] == task);
+    of_task.map(chapter).collect()
+}
+
+fn chapter(event: &Value) -> String {
+    let name = event["event"].as_str().unwrap();
+    let more = event["level"].as_str().or(event["how"].as_str());
+    more.map_or_else(|| name.to_owned(), |more| format!("{name} {more}"))
+}
+
+fn address_in(log: &str) -> Option<SocketAddr> {
+    let (_, rest) = log.split_once("answers at http://")?;
+    // Without the end of the line it may be half a number.
+    rest.split_once('\n')?.0.trim().parse().ok()
 }

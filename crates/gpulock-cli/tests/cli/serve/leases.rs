@@ -1,19 +1,14 @@
 //! Leases for callers who do without the library.
 
-use std::net::Shutdown;
 use std::thread;
 
 use serde_json::{Value, json};
 
-use super::daemon::{Api, BRISK, Daemon, path_of};
+use super::daemon::{BRISK, Daemon, path_of};
 use crate::cli::program::until;
 use crate::cli::scene::Scene;
 
 const ID: &str = "0123456789abcdef0123456789abcdef";
-
-fn queue(api: &Api) -> Vec<Value> {
-    api.get("/api/v1/queue").expect(200).body["queue"].as_array().unwrap().clone()
-}
 
 #[test]
 fn a_lease_is_acquired_renewed_and_given_back() {
@@ -90,50 +85,9 @@ fn a_caller_waits_until_the_holder_gives_back_and_one_who_does_not_want_to_is_to
         let api = api.clone();
         move || api.acquire("ocr", 60.0)
     });
-    until("it waits", || queue(&api).len() == 1);
+    until("it waits", || api.queue().len() == 1);
     api.give_back(&held).expect(204);
     assert_eq!(waiter.join().unwrap()["task"], "ocr");
-}
-
-#[test]
-fn a_caller_that_hangs_up_has_left_the_queue() {
-    let scene = Scene::with_config(BRISK);
-    let daemon = Daemon::start(&scene);
-    let api = daemon.api();
-    let _held = api.acquire("asr", 60.0);
-    let call = api.send("POST", "/api/v1/leases", Some(json!({ "task": "fickle" })), "");
-    until("it waits", || queue(&api).len() == 1);
-    call.shutdown(Shutdown::Both).unwrap();
-    until("nobody waits", || queue(&api).is_empty());
-    let history = api.get("/api/v1/history?task=fickle").body;
-    assert_eq!(history["events"][0]["event"], "cancelled");
-}
-
-#[test]
-fn a_caller_that_hangs_up_as_its_grant_comes_leaves_no_lease_behind() {
-    let scene = Scene::with_config(BRISK);
-    let daemon = Daemon::start(&scene);
-    let api = daemon.api();
-    for round in 0..30 {
-        let held = api.acquire("asr", 60.0);
-        let asked = json!({ "task": "fickle", "heartbeat_timeout": 60 });
-        let call = api.send("POST", "/api/v1/leases", Some(asked), "");
-        until("it waits", || queue(&api).len() == 1);
-        let hangs_up = thread::spawn(move || {
-            // Some before the grant, some after it.
-            (0..round * 400).for_each(|_| std::hint::spin_loop());
-            call.shutdown(Shutdown::Both).unwrap();
-        });
-        api.give_back(&held).expect(204);
-        hangs_up.join().unwrap();
-        // The answer may be on its way already: then nobody but the caller can know of it, and
-        // the lease lives until its deadline.
-        until("nobody holds, or the answer was sent", || {
-            let leases = api.get("/api/v1/leases").body["leases"].clone();
-            leases.as_array().unwrap().iter().all(|lease| api.give_back(lease).status == 204)
-                && queue(&api).is_empty()
-        });
-    }
 }
 
 #[test]
@@ -184,5 +138,5 @@ fn what_makes_no_sense_is_refused_with_its_name() {
         let answer = api.post("/api/v1/leases", asked.clone()).expect(422);
         assert!(answer.detail().contains(named), "{asked}: {answer:?}");
     }
-    assert_eq!(queue(&api), Vec::<Value>::new());
+    assert_eq!(api.queue(), Vec::<Value>::new());
 }

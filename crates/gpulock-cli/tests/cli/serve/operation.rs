@@ -1,4 +1,4 @@
-//! Starting, reloading and ending it.
+//! Starting and ending it, and what it tells others meanwhile.
 
 use std::os::unix::net::UnixDatagram;
 
@@ -8,44 +8,6 @@ use serde_json::json;
 use super::daemon::{BRISK, Daemon};
 use crate::cli::program::until;
 use crate::cli::scene::Scene;
-
-const CONFIG: &str = "/api/v1/monitoring/timeout/config";
-
-fn with_warning(seconds: u32) -> String {
-    format!(
-        "{BRISK}  timeout_levels: {{warning: {seconds}, soft_timeout: 3600, hard_timeout: 7200}}\n"
-    )
-}
-
-#[test]
-fn a_changed_file_counts_at_once_and_one_that_makes_no_sense_does_not() {
-    let scene = Scene::with_config(&with_warning(100));
-    let daemon = Daemon::start(&scene);
-    let warning = || daemon.api().get(CONFIG).body["warning"].clone();
-    assert_eq!(warning(), 100.0);
-    scene.write("config.yml", with_warning(200));
-    until("the change counts", || warning() == 200.0);
-    scene.write("config.yml", "gpu_lock_monitor:\n  timeout_levels: {warning: soon}\n");
-    daemon.until_it_says("the new configuration is refused, the old one stays");
-    assert!(daemon.log().contains("config.yml:2"), "{}", daemon.log());
-    assert_eq!(warning(), 200.0);
-    scene.write("config.yml", with_warning(300));
-    daemon.signal(Signal::HUP);
-    until("it counts", || warning() == 300.0);
-}
-
-#[test]
-fn a_token_that_is_new_in_the_file_is_asked_for() {
-    let scene = Scene::with_config(BRISK);
-    let daemon = Daemon::start(&scene);
-    daemon.api().get(CONFIG).expect(200);
-    scene.write(
-        "config.yml",
-        format!("{BRISK}server: {{tokens: [\"read:a-token-that-is-new\"]}}\n"),
-    );
-    until("it is asked for", || daemon.api().get(CONFIG).status == 401);
-    daemon.api().with_token("a-token-that-is-new").get(CONFIG).expect(200);
-}
 
 #[test]
 fn where_others_could_reach_it_it_wants_tokens() {

@@ -28,9 +28,7 @@ fn it_is_asked_while_the_monitor_acts_and_not_while_it_is_stopped() {
     switch.until_asked(3);
     let stopped = daemon.api().post(STOP, json!({ "reason": "maintenance" })).expect(200);
     assert_eq!(stopped.body["status"], "stopped");
-    until("it no longer acts", || {
-        daemon.api().get("/api/v1/monitoring/monitor/status").body["is_acting"] == false
-    });
+    until("it no longer acts", || !daemon.acts());
     until_silent(&switch);
     daemon.api().post(START, json!({})).expect(200);
     switch.until_asked(switch.requests().len() + 2);
