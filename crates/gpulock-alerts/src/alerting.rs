@@ -9,7 +9,7 @@ use gpulock::core::Time;
 use gpulock::core::alert::{Rules, rule};
 
 use crate::channel::{Channel, Failure, Message, Reason};
-use crate::config::{At, ChannelSection, Language, examine};
+use crate::config::{AlertsSection, At, ChannelSection, Language, examine};
 use crate::mute_times::MuteTimes;
 use crate::notification::{Notification, NotifiedAlert};
 use crate::plan::{Inhibition, Plan};
@@ -54,30 +54,43 @@ impl Alerting {
             return Ok(None);
         };
         let (section, at) = examine(section)?;
-        let mut plan = section.plan(&at)?;
-        plan.inhibitions.extend(Inhibition::built_in());
-        let (rules, external_url) = (section.rules(&at)?, section.external_url(&at)?);
-        let runbook = section.runbook_url(&at)?;
-        let dead_mans_switch = section.dead_mans_switch(&at)?;
-        let mut channels = BTreeMap::new();
+        let mut alerting = Self::read(&section, &at)?;
         for (name, channel) in &section.channels {
-            let Some(plan) = plan.channels.get(name) else { continue };
+            let Some(plan) = alerting.plan.channels.get(name) else { continue };
             let at = at.key("channels").key(name);
             let language = channel.language.unwrap_or(section.language);
             let opened = channel.open(name, plan, &at)?;
             let template = template(channel, language, &*opened, &at)?;
-            channels.insert(name.clone(), Opened { channel: opened, language, template });
+            alerting.channels.insert(name.clone(), Opened { channel: opened, language, template });
         }
-        let mute_times = MuteTimes::new(section.mute_times);
-        Ok(Some(Self {
+        Ok(Some(alerting))
+    }
+
+    /// Reads the section and opens no channel: for those who only look, and need not be allowed to
+    /// read the secrets of channels.
+    ///
+    /// # Errors
+    /// The first thing that is wrong, with its key and line.
+    pub fn without_channels(config: &Config) -> Result<Option<Self>, ConfigError> {
+        let Some(section) = &config.alerts else {
+            return Ok(None);
+        };
+        let (section, at) = examine(section)?;
+        Self::read(&section, &at).map(Some)
+    }
+
+    fn read(section: &AlertsSection, at: &At<'_>) -> Result<Self, ConfigError> {
+        let mut plan = section.plan(at)?;
+        plan.inhibitions.extend(Inhibition::built_in());
+        Ok(Self {
             plan,
-            rules,
-            mute_times,
-            dead_mans_switch,
-            external_url,
-            runbook,
-            channels,
-        }))
+            rules: section.rules(at)?,
+            mute_times: MuteTimes::new(section.mute_times.clone()),
+            dead_mans_switch: section.dead_mans_switch(at)?,
+            external_url: section.external_url(at)?,
+            runbook: section.runbook_url(at)?,
+            channels: BTreeMap::new(),
+        })
     }
 
     /// The channel of this name.

@@ -223,8 +223,12 @@ impl ChannelSection {
             .and_then(|poster| self.open_as(kind, &Around { name: name.to_owned(), poster }));
         opened.map_err(|error| {
             let at = at.key(kind.as_str());
-            let hint = "the guide to this kind of channel shows how it is written";
-            let (reason, hint) = error.split_once("; ").unwrap_or((&error, hint));
+            let hint = format!(
+                "docs/guides/alerts/{}.md shows how it is written; whoever runs this must be \
+                 allowed to read the files that it names",
+                kind.as_str()
+            );
+            let (reason, hint) = error.split_once("; ").unwrap_or((&error, &hint));
             at.wrong(format!("cannot be used: {reason}"), hint)
         })
     }

@@ -48,9 +48,10 @@ pub(crate) async fn alerts(what: &Alerts, session: &Session) -> Result<Code, Fai
     }
 }
 
-/// Who is told, as the configuration of this command says.
+/// Who would be told, as the configuration of this command says. No channel is opened: whoever only
+/// looks need not be allowed to read the secrets of channels.
 fn plan_of(session: &Session) -> Result<Alerting, Failure> {
-    Ok(Alerting::load(session.config())?.unwrap_or_default())
+    Ok(Alerting::without_channels(session.config())?.unwrap_or_default())
 }
 
 /// The book of the session's store.

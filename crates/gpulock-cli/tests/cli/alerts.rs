@@ -230,6 +230,25 @@ fn json_has_stable_names_and_no_advice() {
 }
 
 #[test]
+fn who_may_not_read_the_secrets_of_channels_sees_what_fires() {
+    let slack = |url: &str| format!("alerts: {{channels: {{ops: {{slack: {{url: '{url}'}}}}}}}}\n");
+    let scene = Scene::with_config(&slack("@/nobody/may/read"));
+    hear(&scene, &[hung()]);
+    let listed = scene.gpulock(&["alerts", "list"]).expect(0);
+    assert!(listed.stdout.contains("GPU_LOCK_HARD_TIMEOUT"), "{listed:?}");
+    assert!(!listed.stderr.contains("/nobody/may/read"), "{listed:?}");
+    let route = scene.gpulock(&["alerts", "route", "GPU_LOCK_ZOMBIE"]).expect(0);
+    assert!(route.stdout.contains("ops"), "{route:?}");
+    let test = scene.gpulock(&["alerts", "test", "ops"]).expect(65);
+    assert!(test.stderr.contains("/nobody/may/read cannot be read"), "{test:?}");
+    assert!(test.stderr.contains("allowed to read the files"), "{test:?}");
+    scene.write("config.yml", slack("${NOT_SET_HERE}"));
+    let listed = scene.gpulock(&["alerts", "list"]).expect(0);
+    assert!(listed.stdout.contains("GPU_LOCK_HARD_TIMEOUT"), "{listed:?}");
+    assert!(listed.stderr.contains("NOT_SET_HERE"), "{listed:?}");
+}
+
+#[test]
 fn words_of_others_stay_in_their_line() {
     let scene = Scene::new();
     let mut raised = signal("disk_full", "ocr", Urgency::P2, Change::Happened { lasts: false });

@@ -18,10 +18,13 @@ const HEADINGS: [&str; 7] = ["LEVEL", "ID", "ALERT", "WHERE", "FOR", "COUNT", "S
 
 /// Prints the alerts, each with a sentence below it.
 pub(super) async fn list(what: &AlertList, session: &Session) -> Result<Code, Failure> {
-    let alerting = plan_of(session)?;
+    // What fires is shown also to those for whom the configuration of channels is not meant.
+    let tell = |failure| output::warning(&format!("what is inhibited is not shown: {failure}"));
+    let alerting = plan_of(session).map_err(tell).ok();
+    let plan = alerting.as_ref().map(|alerting| alerting.plan.clone()).unwrap_or_default();
     let (store, desk) = open(session)?;
     let (book, now) = desk.read().await?;
-    let mut views = book.view(now, &alerting.plan);
+    let mut views = book.view(now, &plan);
     let of_pool = |view: &AlertView| {
         // What is about no pool is about all of them.
         view.pool.is_empty() || !session.names_pool() || view.pool == session.pool.as_str()
@@ -39,7 +42,7 @@ pub(super) async fn list(what: &AlertList, session: &Session) -> Result<Code, Fa
         false => print(&views, now),
     }
     warn_if_nobody_watches(&store).await?;
-    warn_if_nobody_is_told(&alerting);
+    alerting.iter().for_each(warn_if_nobody_is_told);
     Ok(Code::Ok)
 }
 

@@ -15,14 +15,14 @@ use crate::exit::{Code, Failure};
 use crate::output;
 use crate::session::Session;
 
-use super::{PAGE, line, plan_of, speaker};
+use super::{PAGE, line, speaker};
 
 /// The rule that a test message names.
 const RULE: &str = "GPU_LOCK_TEST";
 
 /// Sends a message through each channel, and ends with the code of the last that failed.
 pub(super) async fn trial(what: &Trial, session: &Session) -> Result<Code, Failure> {
-    let alerting = plan_of(session)?;
+    let alerting = Alerting::load(session.config())?.unwrap_or_default();
     let kinds = what.channels.iter().map(|name| kind_of(name, &alerting));
     let kinds = kinds.collect::<Result<Vec<_>, _>>()?;
     // The channel `log` writes there.
