@@ -12,13 +12,14 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use gpulock::core::alert::Urgency;
 use hmac::{Hmac, KeyInit, Mac};
+use reqwest::Url;
 use serde::Deserialize;
 use serde_json::json;
 use sha2::Sha256;
 
 use super::Around;
 use super::robot::{
-    Address, Mentions, Refusal, Service, Target, Trouble, fitting, post, speaks_of_haste, tame,
+    Address, Mentions, Refusal, Service, Trouble, fitting, post, speaks_of_haste, tame,
 };
 use crate::channel::{Channel, Failure, Message, Reason};
 use crate::http::Poster;
@@ -78,19 +79,12 @@ impl Settings {
     /// # Errors
     /// One sentence and how to mend it.
     pub fn open(&self, around: &Around) -> Result<DingTalk, String> {
-        let address = match (&self.url, &self.token) {
-            (Some(url), None) => Address::Whole(url.clone()),
-            (None, Some(token)) => Address::Part {
-                base: "https://oapi.dingtalk.com/robot/send",
-                parameter: "access_token",
-                secret: token.clone(),
-            },
-            _ => {
-                return Err("DingTalk wants either `url`, the whole address of the webhook, or \
-                            `token`, what follows `access_token=` in it"
-                    .to_owned());
-            }
-        };
+        let address = Address::either(
+            ("DingTalk", "token"),
+            self.url.as_ref(),
+            self.token.as_ref(),
+            ("https://oapi.dingtalk.com/robot/send", "access_token"),
+        )?;
         unsigned(address.read()?)?;
         self.secret.as_ref().map(Secret::reveal).transpose()?;
         let keyword = self.keyword.as_deref().map(str::trim).map(str::to_owned);
@@ -123,24 +117,26 @@ impl Channel for DingTalk {
     }
 
     async fn send(&self, message: &Message<'_>) -> Result<(), Failure> {
-        let target = self.signed().map_err(|trouble| Failure::new(Reason::Local, trouble))?;
-        let answer = post(&self.poster, &target, self.body(message)).await?;
-        SERVICE.believe(&answer, &target)
+        let url = self.signed().map_err(|trouble| Failure::new(Reason::Local, trouble))?;
+        let answer = post(&self.poster, &url, self.body(message)).await?;
+        let secret = self.secret.as_ref().map(Secret::reveal).transpose().unwrap_or_default();
+        SERVICE.believe(&answer.without(&secret.unwrap_or_default()))
     }
 }
 
 impl DingTalk {
     /// The address with the time in milliseconds and the signature.
-    fn signed(&self) -> Result<Target, String> {
-        let target = unsigned(self.address.read()?)?;
+    fn signed(&self) -> Result<Url, String> {
+        let mut url = unsigned(self.address.read()?)?;
         let Some(secret) = &self.secret else {
-            return Ok(target);
+            return Ok(url);
         };
         let secret = secret.reveal()?;
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis();
         let sign = sign(now, &secret)?;
-        let target = target.hiding(&secret);
-        Ok(target.with(&[("timestamp", &now.to_string()), ("sign", &sign)]))
+        let now = now.to_string();
+        url.query_pairs_mut().extend_pairs([("timestamp", now.as_str()), ("sign", sign.as_str())]);
+        Ok(url)
     }
 
     fn body(&self, message: &Message<'_>) -> Vec<u8> {
@@ -170,16 +166,16 @@ impl DingTalk {
 }
 
 /// Refuses an address that has been copied with the signature of some other message.
-fn unsigned(target: Target) -> Result<Target, String> {
+fn unsigned(url: Url) -> Result<Url, String> {
     let is_signature = |name: &str| matches!(name, "sign" | "timestamp");
-    if target.url().query_pairs().any(|(name, _)| is_signature(&name)) {
+    if url.query_pairs().any(|(name, _)| is_signature(&name)) {
         return Err(
             "`url` has a `sign` or a `timestamp` of its own; leave them out and write the \
                     robot's secret as `secret`, gpulock signs each message anew"
                 .to_owned(),
         );
     }
-    Ok(target)
+    Ok(url)
 }
 
 /// In base64, not yet encoded for an address: that happens once, where it is put into one.
@@ -219,11 +215,11 @@ mod tests {
         let settings = r#"{"token": "abc0123456", "secret": "SECdef0123456"}"#;
         let settings: Settings = serde_json::from_str(settings).unwrap();
         let around = crate::channels::robot::nowhere();
-        let target = settings.open(&around).unwrap().signed().unwrap();
-        let shown = target.url().as_str();
+        let url = settings.open(&around).unwrap().signed().unwrap();
+        let shown = url.as_str();
         let start = "https://oapi.dingtalk.com/robot/send?access_token=abc0123456&timestamp=";
         assert!(shown.starts_with(start), "{shown}");
-        let query: Vec<_> = target.url().query_pairs().collect();
+        let query: Vec<_> = url.query_pairs().collect();
         let (millis, given) = (query[1].1.parse().unwrap(), &query[2].1);
         assert_eq!(sign(millis, "SECdef0123456").unwrap(), *given);
         assert!(shown.ends_with("%3D"), "{shown}");

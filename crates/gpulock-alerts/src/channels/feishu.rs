@@ -131,18 +131,17 @@ impl Channel for Feishu {
     }
 
     async fn send(&self, message: &Message<'_>) -> Result<(), Failure> {
-        let mut target = self.address.target()?;
+        let url = self.address.target()?;
+        let local = |trouble| Failure::new(Reason::Local, trouble);
+        let secret = self.secret.as_ref().map(Secret::reveal).transpose().map_err(local)?;
         let mut signature = None;
-        if let Some(secret) = &self.secret {
-            let local = |trouble| Failure::new(Reason::Local, trouble);
-            let secret = secret.reveal().map_err(local)?;
+        if let Some(secret) = &secret {
             let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
-            signature = Some((now, sign(now, &secret).map_err(local)?));
-            target = target.hiding(&secret);
+            signature = Some((now, sign(now, secret).map_err(local)?));
         }
         let body = self.body(message, signature.as_ref());
-        let answer = post(&self.poster, &target, body).await?;
-        SERVICE.believe(&answer, &target)
+        let answer = post(&self.poster, &url, body).await?;
+        SERVICE.believe(&answer.without(&secret.unwrap_or_default()))
     }
 }
 

@@ -6,10 +6,11 @@ mod mentions;
 
 use std::time::Duration;
 
+use reqwest::Url;
 use reqwest::header::{CONTENT_TYPE, HeaderMap, HeaderValue};
 use serde_json::Value;
 
-pub(super) use self::address::{Address, Target};
+pub(super) use self::address::Address;
 pub(super) use self::fitting::fitting;
 pub(super) use self::mentions::Mentions;
 use crate::channel::{Failure, Reason};
@@ -49,10 +50,10 @@ pub(super) type Trouble = (Reason, Option<Duration>);
 
 impl Service {
     /// Whether the service has the message: only if HTTP and its own code say so.
-    pub(super) fn believe(&self, answer: &Answer, target: &Target) -> Result<(), Failure> {
+    pub(super) fn believe(&self, answer: &Answer) -> Result<(), Failure> {
         let said = serde_json::from_str(&answer.body).unwrap_or(Value::Null);
         let Some((code, words)) = self.code(&said) else {
-            return Err(self.without_code(answer, &said, target));
+            return Err(self.without_code(answer, &said));
         };
         let status = answer.status;
         if is_success(status) && code == 0 {
@@ -62,7 +63,7 @@ impl Service {
         let known = if code == 0 { None } else { (self.judge)(&refusal) };
         let (reason, pause) = known.unwrap_or_else(|| by_status(answer));
         let also = if is_success(status) { String::new() } else { format!(" (HTTP {status})") };
-        let detail = format!("{} answered {code}{also}: {}", self.name, target.quoted(words));
+        let detail = format!("{} answered {code}{also}: {}", self.name, quoted(answer, words));
         Err(Failure::new(reason, detail).after(pause))
     }
 
@@ -77,7 +78,7 @@ impl Service {
     }
 
     /// Something else has answered, or the service in a way that nobody knows.
-    fn without_code(&self, answer: &Answer, said: &Value, target: &Target) -> Failure {
+    fn without_code(&self, answer: &Answer, said: &Value) -> Failure {
         // The gateway before DingTalk turns away who asks too often, with a body of its own.
         let (reason, pause) = if said.get("punish").is_some() {
             let wait = said.get("wait").and_then(Value::as_f64);
@@ -91,27 +92,29 @@ impl Service {
             "{} answered HTTP {} without a code: {}",
             self.name,
             answer.status,
-            target.quoted(&answer.body)
+            quoted(answer, &answer.body)
         );
         Failure::new(reason, detail).after(pause)
     }
 }
 
-/// Posts a body of JSON.
-pub(super) async fn post(
-    poster: &Poster,
-    target: &Target,
-    body: Vec<u8>,
-) -> Result<Answer, Failure> {
+/// Posts a body of JSON. Half an answer is none, whatever it begins with.
+pub(super) async fn post(poster: &Poster, url: &Url, body: Vec<u8>) -> Result<Answer, Failure> {
     let json = HeaderValue::from_static("application/json; charset=utf-8");
     let headers = HeaderMap::from_iter([(CONTENT_TYPE, json)]);
-    let asked = poster.post(target.url(), headers, body).await;
-    let answered = asked.and_then(|answer| match answer.cut {
-        // Half an answer is none, whatever it begins with.
+    let answer = poster.post(url, headers, body).await?;
+    match answer.cut {
         Some(cut) => Err(cut),
         None => Ok(answer),
-    });
-    answered.map_err(|failure| Failure { detail: target.quoted(&failure.detail), ..failure })
+    }
+}
+
+/// A part of an answer as it can be shown.
+pub(super) fn quoted(answer: &Answer, part: &str) -> String {
+    match answer.shown(part) {
+        shown if shown.is_empty() => "nothing".to_owned(),
+        shown => shown,
+    }
 }
 
 /// Whether HTTP says that all is well.

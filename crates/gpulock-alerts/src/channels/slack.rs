@@ -17,7 +17,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::Around;
-use super::robot::{Address, Target, Trouble, by_status, is_success, pause, post};
+use super::robot::{Address, Trouble, by_status, is_success, pause, post, quoted};
 use crate::channel::{Channel, Failure, Message, Reason};
 use crate::http::{Answer, Poster};
 use crate::notification::{Notification, NotifiedAlert};
@@ -72,10 +72,10 @@ impl Channel for Slack {
     }
 
     async fn send(&self, message: &Message<'_>) -> Result<(), Failure> {
-        let target = self.address.target()?;
+        let url = self.address.target()?;
         let body = body(message).to_string().into_bytes();
-        let answer = post(&self.poster, &target, body).await?;
-        believe(&answer, &target)
+        let answer = post(&self.poster, &url, body).await?;
+        believe(&answer)
     }
 }
 
@@ -171,13 +171,13 @@ fn colour(notification: &Notification) -> &'static str {
     }
 }
 
-fn believe(answer: &Answer, target: &Target) -> Result<(), Failure> {
+fn believe(answer: &Answer) -> Result<(), Failure> {
     let (status, said) = (answer.status, answer.body.trim());
     if is_success(status) && said == "ok" {
         return Ok(());
     }
     let (reason, pause) = judge(answer, said);
-    let detail = format!("Slack answered HTTP {status}: {}", target.quoted(said));
+    let detail = format!("Slack answered HTTP {status}: {}", quoted(answer, said));
     Err(Failure::new(reason, detail).after(pause))
 }
 

@@ -67,21 +67,12 @@ impl Settings {
     /// # Errors
     /// One sentence and how to mend it.
     pub fn open(&self, around: &Around) -> Result<WeCom, String> {
-        let address = match (&self.url, &self.key) {
-            (Some(url), None) => Address::Whole(url.clone()),
-            (None, Some(key)) => Address::Part {
-                base: "https://qyapi.weixin.qq.com/cgi-bin/webhook/send",
-                parameter: "key",
-                secret: key.clone(),
-            },
-            _ => {
-                return Err(
-                    "WeCom wants either `url`, the whole address of the webhook, or `key`, \
-                            what follows `key=` in it"
-                        .to_owned(),
-                );
-            }
-        };
+        let address = Address::either(
+            ("WeCom", "key"),
+            self.url.as_ref(),
+            self.key.as_ref(),
+            ("https://qyapi.weixin.qq.com/cgi-bin/webhook/send", "key"),
+        )?;
         address.read()?;
         let mentions = Mentions {
             mobiles: self.at_mobiles.clone(),
@@ -105,7 +96,7 @@ impl Channel for WeCom {
     }
 
     async fn send(&self, message: &Message<'_>) -> Result<(), Failure> {
-        let target = self.address.target()?;
+        let url = self.address.target()?;
         let mut title = tame(&message.text.title);
         cut(&mut title, LONGEST_TITLE);
         let body = if self.is_plain() {
@@ -113,8 +104,8 @@ impl Channel for WeCom {
         } else {
             self.markdown(message.notification, &title, &message.text.body)
         };
-        let answer = post(&self.poster, &target, body.to_string().into_bytes()).await?;
-        SERVICE.believe(&answer, &target)
+        let answer = post(&self.poster, &url, body.to_string().into_bytes()).await?;
+        SERVICE.believe(&answer)
     }
 }
 
@@ -166,8 +157,8 @@ mod tests {
     fn a_key_alone_is_sent_to_wecom() {
         let settings: Settings = serde_json::from_str(r#"{"key": "693axxx6-7aoc"}"#).unwrap();
         let wecom = settings.open(&crate::channels::robot::nowhere()).unwrap();
-        let target = wecom.address.target().unwrap();
+        let url = wecom.address.target().unwrap();
         let address = "https://qyapi.weixin.qq.com/cgi-bin/webhook/send?key=693axxx6-7aoc";
-        assert_eq!(target.url().as_str(), address);
+        assert_eq!(url.as_str(), address);
     }
 }

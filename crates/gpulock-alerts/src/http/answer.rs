@@ -19,8 +19,11 @@ const LONGEST_QUOTE: usize = 300;
 /// Nobody is left alone for longer, whatever they ask for.
 const LONGEST_PAUSE: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// Parts of a URL below this are words such as `services` or `hook`, not secrets.
-const SHORTEST_SECRET: usize = 8;
+/// Shorter values give nothing away; hiding them would garble what is quoted.
+const SHORTEST_SECRET: usize = 6;
+
+/// Parts of a path below this, but for the last, are words such as `webhook`, not secrets.
+const SHORTEST_PART: usize = 8;
 
 /// What a server answered, whatever its status.
 #[derive(Clone, Debug)]
@@ -125,13 +128,17 @@ pub fn failure_of(answer: &Answer) -> Option<Failure> {
 pub(super) fn secrets(request: &Request) -> Hidden {
     let mut hidden = Hidden::default();
     let url = request.url();
-    hidden.add(url.query().unwrap_or_default(), SHORTEST_SECRET);
-    for (_, value) in url.query_pairs() {
-        hidden.add(&value, SHORTEST_SECRET);
-    }
+    let query = url.query().unwrap_or_default();
+    let encoded = query.split('&').filter_map(|pair| pair.split_once('='));
+    hidden.add(url.as_str(), SHORTEST_SECRET);
+    hidden.add(url.path(), SHORTEST_SECRET);
+    hidden.add(query, SHORTEST_SECRET);
+    encoded.for_each(|(_, value)| hidden.add(value, SHORTEST_SECRET));
+    url.query_pairs().for_each(|(_, value)| hidden.add(&value, SHORTEST_SECRET));
     for part in url.path_segments().into_iter().flatten() {
-        hidden.add(part, SHORTEST_SECRET);
+        hidden.add(part, SHORTEST_PART);
     }
+    hidden.add(url.path().rsplit('/').next().unwrap_or_default(), SHORTEST_SECRET);
     for value in request.headers().values().filter(|value| value.is_sensitive()) {
         let value = value.to_str().unwrap_or_default();
         hidden.add(value, 1);
@@ -190,5 +197,38 @@ impl Hidden {
 impl fmt::Debug for Hidden {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("***")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use reqwest::Method;
+
+    use super::*;
+
+    fn answer(url: &str, body: &str) -> Answer {
+        let request = Request::new(Method::POST, url.parse().unwrap());
+        let hidden = secrets(&request);
+        Answer { status: 200, headers: HeaderMap::new(), body: body.to_owned(), cut: None, hidden }
+    }
+
+    #[test]
+    fn no_secret_of_an_address_is_quoted_in_any_form() {
+        let url =
+            "https://chat.example/services/T0/B0/Xy%2Bz0123?key=a%2Bb%3Dcdefgh&sign=q%2Br%2Fs%3Dt0";
+        let path = "/services/T0/B0/Xy%2Bz0123";
+        for said in [url, path, "a+b=cdefgh", "a%2Bb%3Dcdefgh", "q+r/s=t0", "Xy%2Bz0123", "SECret"]
+        {
+            let answer = answer(url, &format!("no {said}!")).without("SECret");
+            assert_eq!(answer.said(), "no ***!", "{said}");
+        }
+    }
+
+    #[test]
+    fn quotations_are_one_short_line() {
+        let said = |body: &str| answer("https://chat.example/hook", body).said();
+        assert_eq!(said(" a\r\nb\u{1b}[31m "), "a b[31m");
+        assert_eq!(said("\n"), "");
+        assert_eq!(said(&"限".repeat(5000)).chars().count(), LONGEST_QUOTE + 1);
     }
 }
