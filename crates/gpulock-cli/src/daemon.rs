@@ -1,6 +1,5 @@
 //! `gpulock serve`: the monitor, and the HTTP API.
 
-mod alert_figures;
 mod alerts;
 mod api;
 mod application;

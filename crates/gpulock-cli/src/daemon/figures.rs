@@ -1,5 +1,7 @@
 //! The figures of one scrape, from what the store has at this moment.
 
+mod alerts;
+
 use std::collections::BTreeMap;
 use std::time::Duration;
 

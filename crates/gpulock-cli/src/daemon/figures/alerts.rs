@@ -7,8 +7,8 @@ use gpulock::core::Time;
 use gpulock_alerts::Alerting;
 use gpulock_alerts::book::{AlertView, Book, ChannelSums};
 
-use super::Daemon;
-use super::metrics::{AlertFigures, ChannelFigures, Histogram, LOCK_BOUNDS};
+use crate::daemon::Daemon;
+use crate::daemon::metrics::{AlertFigures, ChannelFigures, Histogram, LOCK_BOUNDS};
 
 impl Daemon {
     /// `None` if the store does not answer.
